@@ -1,0 +1,310 @@
+//! What the ledger hands to the store: closed requests, numbered so that each is applied once.
+
+use minicbor::{Decode, Encode};
+use shared::domain::limit::Metric;
+use shared::domain::usage::UsageClass;
+use shared::domain::{
+    AccountId, KeyId, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
+};
+
+use super::{CounterId, GroupId, WindowRule};
+
+/// Where a record stands in the journal. Within a lane, marks grow by (epoch, sequence).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Mark {
+    /// The writing thread's lane; no two live processes share one.
+    #[n(0)]
+    pub lane: u32,
+    /// The start of the daemon that wrote it.
+    #[n(1)]
+    pub epoch: u64,
+    /// Its number within lane and epoch, from 1.
+    #[n(2)]
+    pub sequence: u64,
+}
+
+/// A closed request at its place in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place.
+    pub mark: Mark,
+    /// The request.
+    pub closed: Closed,
+}
+
+/// The end of a request: its ledger row, and what is to be booked. CBOR map; unknown keys are skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Closed {
+    /// The request.
+    #[n(0)]
+    pub request: RequestId,
+    /// When it was opened; this fixes the rollup's hour.
+    #[n(1)]
+    pub opened_at: Timestamp,
+    /// When the first byte of the reply came.
+    #[n(2)]
+    pub first_byte_at: Option<Timestamp>,
+    /// When it ended.
+    #[n(3)]
+    pub closed_at: Timestamp,
+    /// The key that asked.
+    #[n(4)]
+    pub key: KeyId,
+    /// The account that served it, if one was called.
+    #[n(5)]
+    pub account: Option<AccountId>,
+    /// Protocol of the client.
+    #[n(6)]
+    pub protocol: Protocol,
+    /// What was asked for.
+    #[n(7)]
+    pub operation: Operation,
+    /// The model that the client asked for, at most 256 bytes.
+    #[n(8)]
+    pub model: String,
+    /// The model that was priced, if another: the reply's, else the one sent.
+    #[n(9)]
+    pub priced_model: Option<String>,
+    /// HTTP status that the client got; 499 when it went before a head was sent, 0 when that is not known.
+    #[n(10)]
+    pub status: u16,
+    /// How it ended.
+    #[n(11)]
+    pub end: End,
+    /// Accounts that were tried.
+    #[n(12)]
+    pub attempts: u32,
+    /// Amounts by class.
+    #[n(13)]
+    pub usage: Usage,
+    /// Where they come from.
+    #[n(14)]
+    pub provenance: Provenance,
+    /// What they cost.
+    #[n(15)]
+    pub cost: NanoUsd,
+    /// Whether some of the usage has no price.
+    #[n(16)]
+    pub unpriced: bool,
+    /// Version of the price list that was in force at opening.
+    #[n(17)]
+    pub price_version: u64,
+    /// The prices used, so that the cost can be recomputed.
+    #[n(18)]
+    pub rates: Rates,
+    /// What is booked in the counters.
+    #[n(19)]
+    pub bookings: Vec<Booking>,
+    /// Attempts that were given up although the upstream may have worked: charged to their accounts alone.
+    #[n(20)]
+    pub given_up: Vec<GivenUp>,
+    /// The session that the call belongs to, as a hash.
+    #[n(21)]
+    pub session: Option<u64>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum End {
+    /// The whole reply went to the client.
+    #[n(0)]
+    Complete,
+    /// The upstream's reply broke off.
+    #[n(1)]
+    Truncated,
+    /// The client went before the end.
+    #[n(2)]
+    ClientGone,
+    /// The client got an error.
+    #[n(3)]
+    Failed,
+    /// The daemon died before the end.
+    #[n(4)]
+    Orphaned,
+}
+
+impl End {
+    /// The end as it is written in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::ClientGone => "client_gone",
+            Self::Failed => "failed",
+            Self::Orphaned => "orphaned",
+        }
+    }
+}
+
+/// Prices by class in pico-dollars per unit (micro-dollars per million tokens); a zero may also mean that the
+/// class was not used or has no price. A CBOR array without the trailing zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates(pub [u64; UsageClass::ALL.len()]);
+
+impl<C> Encode<C> for Rates {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let used = self.0.iter().rposition(|&rate| rate > 0).map_or(0, |last| last + 1);
+        encoder.array(used as u64)?;
+        for rate in &self.0[..used] {
+            encoder.u64(*rate)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Rates {
+    fn decode(decoder: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let mut rates = Self::default();
+        for (index, rate) in decoder.array_iter::<u64>()?.enumerate() {
+            let rate = rate?;
+            if let Some(slot) = rates.0.get_mut(index) {
+                *slot = rate;
+            }
+        }
+        Ok(rates)
+    }
+}
+
+/// An amount to add to one window of one counter.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Booking {
+    /// The group, by name.
+    #[n(0)]
+    #[cbor(with = "group_name")]
+    pub group: GroupId,
+    /// The counter.
+    #[n(1)]
+    #[cbor(with = "counter_code")]
+    pub counter: CounterId,
+    /// When the window began in which the amount was held.
+    #[n(2)]
+    pub window_start: Timestamp,
+    /// How much.
+    #[n(3)]
+    pub amount: u64,
+}
+
+/// An attempt that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GivenUp {
+    /// The account that was called.
+    #[n(0)]
+    pub account: AccountId,
+    /// The model that was sent.
+    #[n(1)]
+    pub model: String,
+    /// The held estimate.
+    #[n(2)]
+    pub usage: Usage,
+    /// What that costs.
+    #[n(3)]
+    pub cost: NanoUsd,
+}
+
+/// What hourly sums are kept by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RollupKey {
+    /// Start of the UTC hour in which the calls were opened.
+    pub hour: Timestamp,
+    /// The key; `None` for given-up attempts, which no key is charged for.
+    pub key: Option<KeyId>,
+    /// The account that served.
+    pub account: Option<AccountId>,
+    /// The priced model, else the one asked for.
+    pub model: String,
+}
+
+/// Sums over calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rollup {
+    /// Calls.
+    pub requests: u64,
+    /// Calls among them that failed.
+    pub failed: u64,
+    /// Calls with usage that has no price.
+    pub unpriced: u64,
+    /// Amounts by class.
+    pub usage: Usage,
+    /// What they cost, in nano-dollars.
+    pub cost_nanos: i128,
+    /// Calls by provenance, in the order of [`Provenance::ALL`].
+    pub provenance: [u64; Provenance::ALL.len()],
+}
+
+mod group_name {
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    use super::GroupId;
+
+    pub(super) fn encode<C, W: Write>(
+        group: &GroupId,
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        encoder.str(group.as_str())?.ok()
+    }
+
+    pub(super) fn decode<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<GroupId, DecodeError> {
+        Ok(decoder.str()?.into())
+    }
+}
+
+/// A counter as an array of three numbers: metric, kind of window, length in seconds.
+pub(super) mod counter_code {
+    use std::time::Duration;
+
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    use super::{CounterId, Metric, WindowRule};
+
+    pub(in crate::store) fn encode<C, W: Write>(
+        counter: &CounterId,
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        let metric = match counter.metric {
+            Metric::Requests => 0,
+            Metric::Concurrent => 1,
+        };
+        let (window, seconds) = match counter.window {
+            WindowRule::Now => (0, 0),
+            WindowRule::Fixed(length) => (1, length.as_secs()),
+            WindowRule::Lifetime => (2, 0),
+        };
+        encoder.array(3)?.u8(metric)?.u8(window)?.u64(seconds)?.ok()
+    }
+
+    pub(in crate::store) fn decode<C>(
+        decoder: &mut Decoder<'_>,
+        _: &mut C,
+    ) -> Result<CounterId, DecodeError> {
+        if decoder.array()? != Some(3) {
+            return Err(DecodeError::message("a counter has three numbers"));
+        }
+        let metric = match decoder.u8()? {
+            0 => Metric::Requests,
+            1 => Metric::Concurrent,
+            _ => return Err(DecodeError::message("unknown metric")),
+        };
+        let (window, seconds) = (decoder.u8()?, decoder.u64()?);
+        let window = match window {
+            0 => WindowRule::Now,
+            1 => WindowRule::Fixed(Duration::from_secs(seconds)),
+            2 => WindowRule::Lifetime,
+            _ => return Err(DecodeError::message("unknown window")),
+        };
+        Ok(CounterId { metric, window })
+    }
+}

@@ -1,0 +1,296 @@
+//! What must outlive the process: records, counters with their holds, ledger rows, rollups, the audit log.
+//! The store knows counters and no rules; `limits` knows rules and no counters.
+
+pub mod entry;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::admin::AuditEntry;
+use shared::domain::limit::Metric;
+use shared::domain::{AccountId, KeyId, RequestId, Timestamp};
+
+pub use entry::{Closed, Entry, Mark, Rollup, RollupKey};
+
+/// What an operation of the store comes back with.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why an operation of the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else changed the record since it was read.
+    #[error("the record was changed meanwhile")]
+    Changed,
+    /// A stored value is not what this version writes.
+    #[error("a stored {what} cannot be read")]
+    Damaged {
+        /// What was being read.
+        what: &'static str,
+        /// Why it could not be.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine cannot serve: disk full, file locked, server gone.
+    #[error("the store cannot be reached")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The kinds of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKind {
+    /// [`shared::domain::ApiKey`] by its id.
+    Key,
+    /// [`shared::domain::Account`] by its id.
+    Account,
+    /// Price lists and prices set by hand.
+    Price,
+    /// Single values such as the sealed pepper.
+    Setting,
+}
+
+/// A record as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its id within its kind.
+    pub id: String,
+    /// Grows by one with every change; 1 at first.
+    pub version: u64,
+    /// JSON.
+    pub value: Vec<u8>,
+}
+
+/// A change of one record, made only if nobody changed it since it was read.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The record's kind.
+    pub kind: RecordKind,
+    /// The record's id.
+    pub id: String,
+    /// The version that was read; `None` for a record that must not exist yet.
+    pub expected: Option<u64>,
+    /// The new value; `None` deletes the record.
+    pub value: Option<Vec<u8>>,
+    /// What the audit log shall say of it; written with the record or not at all.
+    pub audit: Option<AuditEntry>,
+}
+
+/// Names a group of counters: the unit of atomicity and of idempotency.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(Arc<str>);
+
+impl GroupId {
+    /// The counters of one API key.
+    pub fn of_key(key: &KeyId) -> Self {
+        Self(format!("key:{key}").into())
+    }
+
+    /// The counters of one account.
+    pub fn of_account(account: &AccountId) -> Self {
+        Self(format!("account:{account}").into())
+    }
+
+    /// The group's name as it is stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for GroupId {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+/// How a counter's window is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WindowRule {
+    /// No window: only what is held now counts. Such an amount is a lease; it is released, never booked.
+    Now,
+    /// A window of this length begins with the first use after the last one ended.
+    Fixed(Duration),
+    /// One window, from the first use on.
+    Lifetime,
+}
+
+/// Names a counter within its group. Its limit may change without a new counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CounterId {
+    /// What is counted.
+    pub metric: Metric,
+    /// Over which window.
+    pub window: WindowRule,
+}
+
+/// What a call asks of one counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterAsk {
+    /// The counter.
+    pub counter: CounterId,
+    /// How much the call may need.
+    pub amount: u64,
+    /// What booked and held amounts may come to.
+    pub limit: u64,
+}
+
+/// What a call asks of one group: all of it or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupAsk<'a> {
+    /// The group.
+    pub group: &'a GroupId,
+    /// Its counters.
+    pub counters: &'a [CounterAsk],
+}
+
+/// A call's request to be admitted: every group, or none. A request asks a group at most once, but may ask
+/// further groups later (another account after a failover).
+#[derive(Clone, Copy, Debug)]
+pub struct Reservation<'a> {
+    /// The call.
+    pub request: RequestId,
+    /// Now.
+    pub now: Timestamp,
+    /// When the holds lapse unless they are renewed.
+    pub lapses_at: Timestamp,
+    /// The groups, in the order in which a refusal is reported.
+    pub groups: &'a [GroupAsk<'a>],
+}
+
+/// An amount held in one window of one counter. The window is fixed here: whatever is booked later goes there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The group.
+    pub group: GroupId,
+    /// The counter.
+    pub counter: CounterId,
+    /// When the window began.
+    pub window_start: Timestamp,
+    /// How much is held.
+    pub amount: u64,
+}
+
+/// Whether a call may go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may; leases ([`WindowRule::Now`]) are not listed, for nothing of them is ever booked.
+    Admitted(Vec<Held>),
+    /// It may not; nothing was held.
+    Refused(Refusal),
+}
+
+/// Which counter refused a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The group.
+    pub group: GroupId,
+    /// The counter.
+    pub ask: CounterAsk,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// Where a counter stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Booked in the current window.
+    pub booked: u64,
+    /// Held by open calls in the current window.
+    pub held: u64,
+    /// When the current window ends; `None` if none runs or it has no end.
+    pub resets_at: Option<Timestamp>,
+}
+
+/// Which ledger rows to read: newest first.
+#[derive(Clone, Debug, Default)]
+pub struct RowQuery {
+    /// Opened at or after this time.
+    pub since: Option<Timestamp>,
+    /// Opened before this time.
+    pub until: Option<Timestamp>,
+    /// Only rows with ids below this one.
+    pub before: Option<RequestId>,
+    /// Only this row.
+    pub id: Option<RequestId>,
+    /// Only rows of this key.
+    pub key: Option<KeyId>,
+    /// Only rows of this account.
+    pub account: Option<AccountId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreState {
+    /// It serves.
+    Ok,
+    /// It does not; a short cause.
+    Failing(String),
+}
+
+/// A store engine. Every operation is atomic; none scans the key space.
+pub trait Store: Send + Sync + 'static {
+    /// The engine's name: `embedded`.
+    fn engine(&self) -> &'static str;
+
+    /// How the last operation that wrote went.
+    fn state(&self) -> StoreState;
+
+    /// All records of a kind, by id.
+    fn records(&self, kind: RecordKind) -> Answer<'_, Vec<Record>>;
+
+    /// One record.
+    fn record(&self, kind: RecordKind, id: &str) -> Answer<'_, Option<Record>>;
+
+    /// Changes several records at once, all or none, with their audit entries; gives the new versions.
+    /// Fails with [`StoreError::Changed`] if one of them is not at its expected version.
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<u64>>;
+
+    /// Audit entries since a time, newest first.
+    fn audit(&self, since: Option<Timestamp>, limit: usize) -> Answer<'_, Vec<AuditEntry>>;
+
+    /// Takes the next epoch number, durable before it is given: greater than any given before and than `seen`.
+    fn next_epoch(&self, seen: u64) -> Answer<'_, u64>;
+
+    /// Judges a call against counters and holds what it may need.
+    fn reserve<'a>(&'a self, reservation: Reservation<'a>) -> Answer<'a, Verdict>;
+
+    /// Gives back the leases that a request holds in a group. Its other amounts stay held until its
+    /// [`Closed`] is applied. Never waits and never fails; releasing twice does no harm.
+    fn release(&self, request: RequestId, group: &GroupId);
+
+    /// Undoes a reservation wholly: for a call that was never opened. Never waits and never fails.
+    fn give_back(&self, request: RequestId, group: &GroupId);
+
+    /// Lets every hold live on at least until then.
+    fn renew_holds(&self, until: Timestamp);
+
+    /// Where counters of a group stand, in the order asked.
+    fn standings<'a>(
+        &'a self,
+        group: &'a GroupId,
+        counters: &'a [CounterId],
+        now: Timestamp,
+    ) -> Answer<'a, Vec<Standing>>;
+
+    /// Applies closed requests: ledger row, rollups, bookings; the holds that they replace go. Entries at or
+    /// below a group's mark for their lane change nothing in that group, so a batch may be applied twice.
+    /// On an error any part may have been applied.
+    fn apply(&self, batch: &[Entry]) -> Answer<'_, ()>;
+
+    /// The marks up to which everything of a lane is certainly applied.
+    fn marks(&self) -> Answer<'_, Vec<Mark>>;
+
+    /// Ledger rows, newest first.
+    fn rows(&self, query: RowQuery) -> Answer<'_, Vec<Closed>>;
+
+    /// Hourly sums with `since <= hour < until`, in the order of their keys.
+    fn rollups(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Answer<'_, Vec<(RollupKey, Rollup)>>;
+
+    /// Drops ledger rows opened before a time and rollups of hours before another; gives how many rows went.
+    fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64>;
+}

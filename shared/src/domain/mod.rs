@@ -1,0 +1,21 @@
+//! The words of the field as types: ids, keys, accounts, limits, usage, money, time.
+
+pub mod account;
+pub mod glob;
+pub mod id;
+pub mod key;
+pub mod limit;
+pub mod money;
+pub mod protocol;
+pub mod time;
+pub mod usage;
+
+pub use account::{Account, AccountKind, Family};
+pub use glob::Glob;
+pub use id::{AccountId, KeyId, RequestId};
+pub use key::ApiKey;
+pub use limit::Limit;
+pub use money::NanoUsd;
+pub use protocol::{Operation, Protocol};
+pub use time::Timestamp;
+pub use usage::{Provenance, Usage, UsageClass};

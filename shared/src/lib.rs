@@ -1,0 +1,7 @@
+//! What `relayd` and `relayctl` must agree on: domain types, the calls of the admin API, and how secrets
+//! are sealed. A type lives here only if both programs use it.
+
+pub mod admin;
+pub mod crypto;
+pub mod domain;
+pub mod redact;

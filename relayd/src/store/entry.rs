@@ -2,10 +2,11 @@
 
 use minicbor::{Decode, Encode};
 use shared::domain::limit::Metric;
-use shared::domain::usage::UsageClass;
 use shared::domain::{
     AccountId, KeyId, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
 };
+
+pub use shared::domain::Rates;
 
 use super::{CounterId, GroupId, WindowRule};
 
@@ -135,39 +136,6 @@ impl End {
             Self::Failed => "failed",
             Self::Orphaned => "orphaned",
         }
-    }
-}
-
-/// Prices by class in pico-dollars per unit (micro-dollars per million tokens); a zero may also mean that the
-/// class was not used or has no price. A CBOR array without the trailing zeros.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates(pub [u64; UsageClass::ALL.len()]);
-
-impl<C> Encode<C> for Rates {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        encoder: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        let used = self.0.iter().rposition(|&rate| rate > 0).map_or(0, |last| last + 1);
-        encoder.array(used as u64)?;
-        for rate in &self.0[..used] {
-            encoder.u64(*rate)?;
-        }
-        Ok(())
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Rates {
-    fn decode(decoder: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let mut rates = Self::default();
-        for (index, rate) in decoder.array_iter::<u64>()?.enumerate() {
-            let rate = rate?;
-            if let Some(slot) = rates.0.get_mut(index) {
-                *slot = rate;
-            }
-        }
-        Ok(rates)
     }
 }
 

@@ -18,4 +18,4 @@ pub use limit::Limit;
 pub use money::NanoUsd;
 pub use protocol::{Operation, Protocol};
 pub use time::Timestamp;
-pub use usage::{Provenance, Usage, UsageClass};
+pub use usage::{Provenance, Rates, ServiceTier, Usage, UsageClass};

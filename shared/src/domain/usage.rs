@@ -190,6 +190,106 @@ impl<'b, C> Decode<'b, C> for Usage {
     }
 }
 
+/// Prices by class in pico-dollars per unit (micro-dollars per million tokens); a zero may also mean that the
+/// class was not used or has no price. A CBOR array without the trailing zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates(pub [u64; CLASSES]);
+
+impl Index<UsageClass> for Rates {
+    type Output = u64;
+
+    fn index(&self, class: UsageClass) -> &u64 {
+        &self.0[class as usize]
+    }
+}
+
+impl IndexMut<UsageClass> for Rates {
+    fn index_mut(&mut self, class: UsageClass) -> &mut u64 {
+        &mut self.0[class as usize]
+    }
+}
+
+impl<C> Encode<C> for Rates {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let used = self.0.iter().rposition(|&rate| rate > 0).map_or(0, |last| last + 1);
+        encoder.array(used as u64)?;
+        for rate in &self.0[..used] {
+            encoder.u64(*rate)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Rates {
+    fn decode(decoder: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let mut rates = Self::default();
+        for (index, rate) in decoder.array_iter::<u64>()?.enumerate() {
+            let rate = rate?;
+            if let Some(slot) = rates.0.get_mut(index) {
+                *slot = rate;
+            }
+        }
+        Ok(rates)
+    }
+}
+
+/// How fast the vendor served a call, where that has a price of its own. Standard service is no tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceTier {
+    /// Ahead of others.
+    Priority,
+    /// In a faster mode of the model.
+    Fast,
+    /// In the fastest mode of the model.
+    Ultrafast,
+    /// When there is room.
+    Flex,
+    /// Within a day.
+    Batch,
+    /// In a way that this version does not know.
+    Other,
+}
+
+impl ServiceTier {
+    /// Reads what a reply calls its tier, in any letter case; `None` is standard service.
+    pub fn read(name: &str) -> Option<Self> {
+        const NAMES: [(&str, Option<ServiceTier>); 14] = [
+            ("", None),
+            ("auto", None),
+            ("default", None),
+            ("standard", None),
+            ("on_demand", None),
+            ("service_tier_unspecified", None),
+            ("traffic_type_unspecified", None),
+            ("priority", Some(ServiceTier::Priority)),
+            ("on_demand_priority", Some(ServiceTier::Priority)),
+            ("fast", Some(ServiceTier::Fast)),
+            ("ultrafast", Some(ServiceTier::Ultrafast)),
+            ("flex", Some(ServiceTier::Flex)),
+            ("on_demand_flex", Some(ServiceTier::Flex)),
+            ("batch", Some(ServiceTier::Batch)),
+        ];
+        let known = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        known.map_or(Some(Self::Other), |&(_, tier)| tier)
+    }
+
+    /// The tier as it is written in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Priority => "priority",
+            Self::Fast => "fast",
+            Self::Ultrafast => "ultrafast",
+            Self::Flex => "flex",
+            Self::Batch => "batch",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Where the numbers of a ledger row come from.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
@@ -247,6 +347,30 @@ mod tests {
             assert_eq!(minicbor::decode::<Usage>(&cbor).unwrap(), usage);
         }
         assert_eq!(serde_json::from_str::<Usage>(r#"{"input":1,"dreams":3}"#).unwrap()[UsageClass::Input], 1);
+    }
+
+    #[test]
+    fn rates_survive_cbor() {
+        let mut rates = Rates::default();
+        rates[UsageClass::Output] = 15_000_000;
+        let cbor = minicbor::to_vec(rates).unwrap();
+        assert_eq!(minicbor::decode::<Rates>(&cbor).unwrap(), rates);
+    }
+
+    #[test]
+    fn tiers_are_read_in_the_vendors_words() {
+        for (name, tier) in [
+            ("standard", None),
+            ("default", None),
+            ("ON_DEMAND", None),
+            ("priority", Some(ServiceTier::Priority)),
+            ("FLEX", Some(ServiceTier::Flex)),
+            ("fast", Some(ServiceTier::Fast)),
+            ("batch", Some(ServiceTier::Batch)),
+            ("scale", Some(ServiceTier::Other)),
+        ] {
+            assert_eq!(ServiceTier::read(name), tier, "{name}");
+        }
     }
 
     #[test]

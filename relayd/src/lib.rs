@@ -2,4 +2,5 @@
 //! the call, streams the reply back untouched, and books what it used and cost.
 
 pub mod limits;
+pub mod pricing;
 pub mod store;

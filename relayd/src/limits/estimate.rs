@@ -17,7 +17,7 @@ const OUTPUT_TOKENS_AVERAGE: u64 = 512;
 const OUTPUT_TOKENS_MAX: u64 = 4096;
 
 /// Estimates a call whose body has `body_len` bytes, `media_bytes` of them media, and that asks for `n` answers
-/// of at most `output_limit` tokens each.
+/// of at most `output_limit` tokens each; a call that gets no text back (embeddings) has a limit of zero.
 pub fn estimate(body_len: u64, media_bytes: u64, output_limit: Option<u64>, n: u64) -> Usage {
     let text = body_len.saturating_sub(media_bytes).div_ceil(TEXT_BYTES_PER_TOKEN);
     let media = media_bytes.min(body_len).div_ceil(1024).saturating_mul(TOKENS_PER_MEDIA_KIB);

@@ -167,7 +167,9 @@ fn is_priced_otherwise(fields: &Object<'_>, given: &BTreeMap<Tier, Figures>) -> 
             && meaning(field).is_none()
     };
     given.values().flatten().flatten().all(|&rate| rate == 0)
-        && fields.iter().any(|(field, value)| is_other(field) && scaled(value.get(), 12) != Ok(0))
+        && fields
+            .iter()
+            .any(|(field, value)| is_other(field) && !matches!(number(field, value, 12), Ok(None | Some(0))))
 }
 
 /// A figure times ten to the power of `scale`; `null` is none.
@@ -232,11 +234,14 @@ impl Skipped {
     fn lines(self) -> Vec<String> {
         let mut lines = self.reasons;
         if self.more > 0 {
-            lines.push(format!("{} more entries with unusable figures", self.more));
+            lines.push(format!("and {} more with unusable figures", self.more));
         }
         if let Some(example) = self.example {
-            let count = self.without_price;
-            lines.push(format!("{count} entries without prices that the relay counts by, such as {example}"));
+            let entries = match self.without_price {
+                1 => "1 entry".to_owned(),
+                count => format!("{count} entries"),
+            };
+            lines.push(format!("{entries} without prices that the relay counts by, such as {example}"));
         }
         lines
     }

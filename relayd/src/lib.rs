@@ -3,4 +3,5 @@
 
 pub mod limits;
 pub mod pricing;
+pub mod simulator;
 pub mod store;

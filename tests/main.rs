@@ -10,6 +10,8 @@ mod cuts;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod sdk;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod upstream;

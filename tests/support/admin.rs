@@ -1,0 +1,81 @@
+//! Calls of the admin API over the daemon's socket, and short forms of those that most tests make.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use shared::admin::{AddAccount, AdminCall, CreateKey, Problem};
+use shared::domain::AccountKind;
+use shared::redact::Secret;
+use tokio::net::UnixStream;
+
+/// Why an admin call has no reply.
+#[derive(Debug)]
+pub enum CallError {
+    /// The daemon refused it.
+    Problem(Problem),
+    /// The socket does not answer.
+    Connection(String),
+}
+
+impl CallError {
+    #[track_caller]
+    pub fn problem(self) -> Problem {
+        match self {
+            Self::Problem(problem) => problem,
+            Self::Connection(error) => panic!("the admin socket does not answer: {error}"),
+        }
+    }
+}
+
+fn lost(error: impl std::fmt::Display) -> CallError {
+    CallError::Connection(error.to_string())
+}
+
+/// Makes one call on a connection of its own.
+pub async fn call<C: AdminCall>(socket: &Path, call: &C) -> Result<C::Reply, CallError> {
+    let stream = UnixStream::connect(socket).await.map_err(lost)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    tokio::spawn(connection);
+    let request = Request::post(C::PATH).header("host", "relayd").header("content-type", "application/json");
+    let body = Full::new(Bytes::from(serde_json::to_vec(call).unwrap()));
+    let reply = sender.send_request(request.body(body).unwrap()).await.map_err(lost)?;
+    let status = reply.status();
+    let body = reply.into_body().collect().await.map_err(lost)?.to_bytes();
+    if status.is_success() {
+        return Ok(read(&body));
+    }
+    Err(CallError::Problem(read(&body)))
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> T {
+    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(body)))
+}
+
+/// An account as most tests add it.
+pub fn account(kind: AccountKind, name: &str, base_url: &str) -> AddAccount {
+    AddAccount {
+        name: name.to_owned(),
+        kind,
+        base_url: (kind != AccountKind::Simulator).then(|| base_url.to_owned()),
+        secret: kind.needs_secret().then(|| Secret::new(format!("sk-upstream-{name}"))),
+        api_version: None,
+        models: Vec::new(),
+        model_map: BTreeMap::new(),
+        price_as: None,
+        priority: None,
+        weight: None,
+        headers: BTreeMap::new(),
+        limits: Vec::new(),
+        simulator: None,
+    }
+}
+
+/// A key as most tests create it.
+pub fn key(name: &str) -> CreateKey {
+    CreateKey { name: name.to_owned(), ..CreateKey::default() }
+}

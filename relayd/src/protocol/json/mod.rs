@@ -5,5 +5,8 @@ mod cursor;
 mod head;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use head::{Head, Spanned};
 pub(super) use value::{Members, Value, unescape};

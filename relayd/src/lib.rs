@@ -3,5 +3,6 @@
 
 pub mod limits;
 pub mod pricing;
+pub mod protocol;
 pub mod simulator;
 pub mod store;

@@ -1,4 +1,7 @@
-//! What the ledger hands to the store: closed requests, numbered so that each is applied once.
+//! What the ledger hands to the store: closed requests, numbered so that each is applied once, and the sums that
+//! are kept of them.
+
+use std::ops::AddAssign;
 
 use minicbor::{Decode, Encode};
 use shared::domain::limit::Metric;
@@ -137,6 +140,11 @@ impl End {
             Self::Orphaned => "orphaned",
         }
     }
+
+    /// The client did not get what it asked for, and not because it went itself.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Truncated | Self::Failed)
+    }
 }
 
 /// An amount to add to one window of one counter.
@@ -205,6 +213,42 @@ pub struct Rollup {
     pub cost_nanos: i128,
     /// Calls by provenance, in the order of [`Provenance::ALL`].
     pub provenance: [u64; Provenance::ALL.len()],
+}
+
+impl Rollup {
+    /// Counts a closed request, without the attempts that were given up.
+    pub fn add(&mut self, closed: &Closed) {
+        self.failed = self.failed.saturating_add(u64::from(closed.end.is_failure()));
+        self.unpriced = self.unpriced.saturating_add(u64::from(closed.unpriced));
+        self.add_call(closed.usage, closed.cost, closed.provenance);
+    }
+
+    /// Counts an attempt that was given up: a failed call of its account.
+    pub fn add_given_up(&mut self, attempt: &GivenUp) {
+        self.failed = self.failed.saturating_add(1);
+        self.add_call(attempt.usage, attempt.cost, Provenance::Estimated);
+    }
+
+    fn add_call(&mut self, usage: Usage, cost: NanoUsd, provenance: Provenance) {
+        self.requests = self.requests.saturating_add(1);
+        self.usage += usage;
+        self.cost_nanos = self.cost_nanos.saturating_add(i128::from(cost.as_nanos()));
+        let calls = &mut self.provenance[provenance as usize];
+        *calls = calls.saturating_add(1);
+    }
+}
+
+impl AddAssign<&Self> for Rollup {
+    fn add_assign(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.failed = self.failed.saturating_add(other.failed);
+        self.unpriced = self.unpriced.saturating_add(other.unpriced);
+        self.usage += other.usage;
+        self.cost_nanos = self.cost_nanos.saturating_add(other.cost_nanos);
+        for (sum, calls) in self.provenance.iter_mut().zip(other.provenance) {
+            *sum = sum.saturating_add(calls);
+        }
+    }
 }
 
 mod group_name {

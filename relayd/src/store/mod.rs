@@ -1,6 +1,10 @@
 //! What must outlive the process: records, counters with their holds, ledger rows, rollups, the audit log.
 //! The store knows counters and no rules; `limits` knows rules and no counters.
 
+#[cfg(test)]
+pub(crate) mod contract;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod entry;
 
 use std::pin::Pin;
@@ -9,7 +13,7 @@ use std::sync::Arc;
 use shared::admin::AuditEntry;
 use shared::domain::{AccountId, KeyId, RequestId, Timestamp};
 
-pub use entry::{Closed, Entry, Mark, Rollup, RollupKey};
+pub use entry::{Booking, Closed, End, Entry, GivenUp, Mark, Rates, Rollup, RollupKey};
 
 pub use crate::limits::counter::{CounterAsk, CounterId, Standing, WindowRule};
 
@@ -107,7 +111,8 @@ impl From<&str> for GroupId {
 pub struct GroupAsk<'a> {
     /// The group.
     pub group: &'a GroupId,
-    /// Its counters.
+    /// Its counters, each at most once; one that is asked twice must fit both times and is
+    /// held once, with the larger amount.
     pub counters: &'a [CounterAsk],
 }
 
@@ -231,10 +236,11 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Answer<'a, Vec<Standing>>;
 
-    /// Applies closed requests: ledger row, rollups, bookings; the holds that they replace go. Entries at or
-    /// below a group's mark for their lane change nothing in that group, so a batch may be applied twice.
-    /// On an error any part may have been applied.
-    fn apply(&self, batch: &[Entry]) -> Answer<'_, ()>;
+    /// Applies closed requests: ledger row, rollups, bookings; the holds that they replace go, in whatever
+    /// groups they are. Entries at or below a group's mark for their lane change nothing in that group, so a
+    /// batch may be applied twice; the entries of a lane must come in the order of their marks. On an error
+    /// any part may have been applied.
+    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, ()>;
 
     /// The marks up to which everything of a lane is certainly applied.
     fn marks(&self) -> Answer<'_, Vec<Mark>>;

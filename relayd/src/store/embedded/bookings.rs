@@ -1,0 +1,82 @@
+//! What the groups' counters have booked, in `state.redb`, and the marks up to which each lane is applied.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use super::database::{damaged, encode};
+use super::group::GroupRecord;
+use super::marks::{self, Marks};
+use crate::store::{Booking, Entry, GroupId, StoreError};
+
+/// Name; [`GroupRecord`] as CBOR.
+const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("groups");
+
+/// Groups with what they have booked.
+pub(super) type Groups = BTreeMap<GroupId, GroupRecord>;
+
+pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(GROUPS)?;
+    marks::create(transaction)
+}
+
+pub(super) fn groups(transaction: &ReadTransaction) -> Result<Vec<(GroupId, GroupRecord)>, StoreError> {
+    let table = transaction.open_table(GROUPS)?;
+    let mut groups = Vec::new();
+    for row in table.iter()? {
+        let (name, value) = row?;
+        groups.push((name.value().into(), decode(value.value())?));
+    }
+    Ok(groups)
+}
+
+/// Books a batch in its groups and moves the marks. What the groups have is read in the same transaction, so
+/// that it is right whatever became of an earlier one.
+pub(super) fn book(transaction: &WriteTransaction, batch: &[Entry]) -> Result<Groups, StoreError> {
+    let mut lanes = Marks::read_to_change(transaction)?;
+    let mut table = transaction.open_table(GROUPS)?;
+    let mut groups = Groups::new();
+    for Entry { mark, closed } in batch {
+        lanes.pass(*mark);
+        for group in groups_in(&closed.bookings) {
+            let of_group = closed.bookings.iter().filter(|booking| booking.group == *group);
+            stored(&mut groups, &table, group)?.book(*mark, of_group);
+        }
+    }
+    let mut value = Vec::new();
+    for (group, record) in &groups {
+        encode(&mut value, record)?;
+        table.insert(group.as_str(), value.as_slice())?;
+    }
+    lanes.write(transaction)?;
+    Ok(groups)
+}
+
+/// Every group once.
+fn groups_in(bookings: &[Booking]) -> impl Iterator<Item = &GroupId> {
+    let is_first = |place: usize| {
+        let group = &bookings[place].group;
+        !bookings[..place].iter().any(|earlier| earlier.group == *group)
+    };
+    (0..bookings.len()).filter(move |&place| is_first(place)).map(|place| &bookings[place].group)
+}
+
+fn stored<'a>(
+    groups: &'a mut Groups,
+    table: &Table<'_, &str, &[u8]>,
+    group: &GroupId,
+) -> Result<&'a mut GroupRecord, StoreError> {
+    match groups.entry(group.clone()) {
+        Slot::Occupied(slot) => Ok(slot.into_mut()),
+        Slot::Vacant(slot) => {
+            let value = table.get(group.as_str())?;
+            let record = value.map(|value| decode(value.value())).transpose()?;
+            Ok(slot.insert(record.unwrap_or_default()))
+        }
+    }
+}
+
+fn decode(value: &[u8]) -> Result<GroupRecord, StoreError> {
+    minicbor::decode(value).map_err(|error| damaged("group of counters", error))
+}

@@ -1,0 +1,178 @@
+//! All groups in memory, behind sharded locks. Nothing here waits for anything but a lock that is held for
+//! microseconds; the database is told elsewhere.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ahash::RandomState;
+use shared::domain::{RequestId, Timestamp};
+
+use super::group::{Ask, Group, GroupRecord};
+use crate::store::{CounterId, GroupId, Refusal, Reservation, Standing, Verdict};
+
+const SHARDS: usize = 32;
+
+type Groups = HashMap<GroupId, Group, RandomState>;
+type Requests = HashMap<RequestId, Vec<GroupId>, RandomState>;
+
+/// The groups, and which of them every request holds something in. Locks are taken in the order of the group
+/// shards, then at most one of the request shards.
+pub(super) struct Counters {
+    groups: Vec<Mutex<Groups>>,
+    requests: Vec<Mutex<Requests>>,
+    hasher: RandomState,
+    renewed_until: AtomicI64,
+}
+
+/// What a batch means for one group.
+#[derive(Default)]
+pub(super) struct Settlement {
+    /// What the database now has, if the batch booked anything.
+    pub(super) record: Option<GroupRecord>,
+    /// The requests whose holds end.
+    pub(super) requests: Vec<RequestId>,
+}
+
+impl Counters {
+    /// Starts from what the database has.
+    pub(super) fn new(records: Vec<(GroupId, GroupRecord)>) -> Self {
+        let counters = Self {
+            groups: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            requests: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            renewed_until: AtomicI64::new(i64::MIN),
+        };
+        for (id, record) in records {
+            counters.with_group(&id, |group| group.adopt(&record));
+        }
+        counters
+    }
+
+    pub(super) fn reserve(&self, reservation: &Reservation<'_>) -> Verdict {
+        let &Reservation { request, now, lapses_at, groups } = reservation;
+        let mut shards = self.lock_all(groups.iter().map(|ask| self.shard(ask.group)).collect());
+        for ask in groups {
+            let group = shards.group(self.shard(ask.group), ask.group);
+            self.drop_lapsed(ask.group, group, now);
+            if let Some((refused, standing)) = group.refusal(ask.counters, now) {
+                let refusal = Refusal { group: ask.group.clone(), ask: refused, standing };
+                return Verdict::Refused(refusal);
+            }
+        }
+        let mut held = Vec::with_capacity(groups.iter().map(|ask| ask.counters.len()).sum());
+        for ask in groups {
+            let group = shards.group(self.shard(ask.group), ask.group);
+            group.hold(ask.group, Ask { request, now, lapses_at, counters: ask.counters }, &mut held);
+        }
+        let mut requests = self.requests_of(request);
+        let holding = requests.entry(request).or_default();
+        for ask in groups {
+            if !holding.contains(ask.group) {
+                holding.push(ask.group.clone());
+            }
+        }
+        Verdict::Admitted(held)
+    }
+
+    pub(super) fn release(&self, request: RequestId, group: &GroupId) {
+        let mut groups = locked(&self.groups[self.shard(group)]);
+        if let Some(members) = groups.get_mut(group)
+            && members.release(request)
+        {
+            self.forget(request, group);
+        }
+    }
+
+    pub(super) fn give_back(&self, request: RequestId, group: &GroupId) {
+        let mut groups = locked(&self.groups[self.shard(group)]);
+        if let Some(members) = groups.get_mut(group) {
+            members.remove(request);
+            self.forget(request, group);
+        }
+    }
+
+    pub(super) fn renew_holds(&self, until: Timestamp) {
+        self.renewed_until.fetch_max(until.as_millis(), Ordering::Relaxed);
+    }
+
+    pub(super) fn standings(&self, id: &GroupId, counters: &[CounterId], now: Timestamp) -> Vec<Standing> {
+        let mut groups = locked(&self.groups[self.shard(id)]);
+        let Some(group) = groups.get_mut(id) else { return vec![Standing::default(); counters.len()] };
+        self.drop_lapsed(id, group, now);
+        counters.iter().map(|&counter| group.standing(counter, now)).collect()
+    }
+
+    /// The groups that a request holds something in; they are forgotten, so each must be settled next.
+    pub(super) fn take_groups_of(&self, request: RequestId) -> Vec<GroupId> {
+        self.requests_of(request).remove(&request).unwrap_or_default()
+    }
+
+    /// Takes over what was booked and ends the holds that it replaces, in one step: no reader sees an amount
+    /// both held and booked, or neither.
+    pub(super) fn settle(&self, id: &GroupId, settlement: &Settlement) {
+        self.with_group(id, |group| {
+            for request in &settlement.requests {
+                group.remove(*request);
+            }
+            if let Some(record) = &settlement.record {
+                group.adopt(record);
+            }
+        });
+    }
+
+    fn with_group(&self, id: &GroupId, change: impl FnOnce(&mut Group)) {
+        let mut groups = locked(&self.groups[self.shard(id)]);
+        change(groups.entry(id.clone()).or_default());
+    }
+
+    fn drop_lapsed(&self, id: &GroupId, group: &mut Group, now: Timestamp) {
+        let renewed_until = Timestamp::from_millis(self.renewed_until.load(Ordering::Relaxed));
+        for request in group.remove_lapsed(now, renewed_until) {
+            self.forget(request, id);
+        }
+    }
+
+    fn forget(&self, request: RequestId, group: &GroupId) {
+        let mut requests = self.requests_of(request);
+        if let Some(holding) = requests.get_mut(&request) {
+            holding.retain(|held| held != group);
+            if holding.is_empty() {
+                requests.remove(&request);
+            }
+        }
+    }
+
+    fn requests_of(&self, request: RequestId) -> MutexGuard<'_, Requests> {
+        locked(&self.requests[self.shard(&request)])
+    }
+
+    fn shard(&self, key: &impl Hash) -> usize {
+        // The upper bits: the lower ones choose the slot within the shard's table.
+        usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or_default() % SHARDS
+    }
+
+    fn lock_all(&self, mut shards: Vec<usize>) -> Shards<'_> {
+        shards.sort_unstable();
+        shards.dedup();
+        Shards(shards.into_iter().map(|shard| (shard, locked(&self.groups[shard]))).collect())
+    }
+}
+
+/// Several shards, locked in their order.
+struct Shards<'a>(Vec<(usize, MutexGuard<'a, Groups>)>);
+
+impl Shards<'_> {
+    /// A group of one of these shards.
+    fn group(&mut self, shard: usize, id: &GroupId) -> &mut Group {
+        let place = self.0.partition_point(|(locked, _)| *locked < shard);
+        self.0[place].1.entry(id.clone()).or_default()
+    }
+}
+
+/// Nothing panics under these locks, and every change under them is whole before the next could: a poisoned
+/// lock guards sound values.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

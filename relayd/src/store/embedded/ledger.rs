@@ -1,0 +1,188 @@
+//! The file `ledger.redb`: a row for each request by its id, hourly sums, and in which hours a key or an account
+//! has rows, so that nobody's rows are looked for among everybody's.
+
+use std::path::Path;
+
+use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use shared::domain::{RequestId, Timestamp};
+
+use super::database::{DatabaseFile, damaged, encode};
+use super::hours;
+use super::marks::{self, Marks};
+use super::rollups::{self, Sums};
+use crate::store::{Closed, Entry, Rollup, RollupKey, RowQuery, StoreError};
+
+const CACHE_BYTES: usize = 4 << 20;
+
+/// How many rows one transaction drops.
+const PRUNED_AT_ONCE: usize = 10_000;
+
+/// Request id; [`Closed`] as CBOR.
+const ROWS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("rows");
+
+/// The file.
+pub(super) struct LedgerFile(DatabaseFile);
+
+impl LedgerFile {
+    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::with(DatabaseFile::open(dir.join("ledger.redb"), CACHE_BYTES)?)
+    }
+
+    pub(super) fn with(file: DatabaseFile) -> Result<Self, StoreError> {
+        file.create_tables(|transaction| {
+            transaction.open_table(ROWS)?;
+            hours::create(transaction)?;
+            rollups::create(transaction)?;
+            marks::create(transaction)
+        })?;
+        Ok(Self(file))
+    }
+
+    /// Adds what is new in the batch: rows, sums, hours; and moves the marks.
+    pub(super) fn add(&self, batch: &[Entry]) -> Result<(), StoreError> {
+        self.0.write(|transaction| {
+            let mut marks = Marks::read_to_change(transaction)?;
+            let mut new: Vec<&Closed> =
+                batch.iter().filter(|entry| marks.pass(entry.mark)).map(|entry| &entry.closed).collect();
+            // Neighbours share pages.
+            new.sort_unstable_by_key(|closed| closed.request);
+            let mut table = transaction.open_table(ROWS)?;
+            let mut value = Vec::new();
+            for closed in &new {
+                encode(&mut value, *closed)?;
+                table.insert(closed.request.as_u128(), value.as_slice())?;
+            }
+            Sums::over(&new).add(transaction)?;
+            hours::add(transaction, &new)?;
+            marks.write(transaction)
+        })
+    }
+
+    pub(super) fn marks(&self) -> Result<Marks, StoreError> {
+        self.0.read(Marks::read)
+    }
+
+    pub(super) fn rows(&self, query: &RowQuery) -> Result<Vec<Closed>, StoreError> {
+        let span = Span::of(query);
+        self.0.read(|transaction| {
+            let mut rows = Vec::new();
+            let Some(subject) = hours::Subject::of(query) else {
+                collect(transaction, span, query, &mut rows)?;
+                return Ok(rows);
+            };
+            for hour in hours::newest_first(transaction, &subject, span)? {
+                collect(transaction, span.within_hour(hour?), query, &mut rows)?;
+                if rows.len() >= query.limit {
+                    break;
+                }
+            }
+            Ok(rows)
+        })
+    }
+
+    pub(super) fn rollups(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+        self.0.read(|transaction| rollups::read(transaction, since, until))
+    }
+
+    pub(super) fn prune(
+        &self,
+        rows_before: Timestamp,
+        rollups_before: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
+        let mut dropped = 0;
+        loop {
+            let some = self.0.write(|transaction| drop_rows(transaction, rows_before))?;
+            dropped += some as u64;
+            if some < PRUNED_AT_ONCE {
+                break;
+            }
+        }
+        self.0.write(|transaction| {
+            hours::drop_before(transaction, rows_before)?;
+            rollups_before.map_or(Ok(()), |before| rollups::drop_before(transaction, before))
+        })?;
+        Ok(dropped)
+    }
+}
+
+/// The ids from `first` on and below `end`. An id begins with the time of its opening, so that a span of ids
+/// is a span of time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) first: u128,
+    pub(super) end: u128,
+}
+
+impl Span {
+    fn of(query: &RowQuery) -> Self {
+        if let Some(id) = query.id {
+            return Self { first: id.as_u128(), end: id.as_u128().saturating_add(1) };
+        }
+        let first = query.since.map_or(0, first_id);
+        let end = query.until.map_or(u128::MAX, first_id);
+        Self { first, end: query.before.map_or(end, |before| end.min(before.as_u128())) }
+    }
+
+    fn within_hour(self, hour: Timestamp) -> Self {
+        let next = Timestamp::from_millis(hour.as_millis().saturating_add(HOUR_MS));
+        Self { first: self.first.max(first_id(hour)), end: self.end.min(first_id(next)) }
+    }
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The lowest id that a request opened at this time can have.
+fn first_id(time: Timestamp) -> u128 {
+    match time.as_millis() {
+        ..0 => 0,
+        millis if millis < 1 << 48 => RequestId::new(time, [0; 10]).as_u128(),
+        _ => u128::MAX,
+    }
+}
+
+/// The UTC hour in which a request was opened, by its id.
+pub(super) fn hour_of(id: u128) -> Timestamp {
+    // 48 bits are left.
+    Timestamp::from_millis(i64::try_from(id >> 80).unwrap_or(i64::MAX)).hour()
+}
+
+/// Collects the rows of a span that the query asks for, newest first, until there are enough.
+fn collect(
+    transaction: &ReadTransaction,
+    span: Span,
+    query: &RowQuery,
+    rows: &mut Vec<Closed>,
+) -> Result<(), StoreError> {
+    if span.first >= span.end {
+        return Ok(());
+    }
+    let table = transaction.open_table(ROWS)?;
+    for row in table.range(span.first..span.end)?.rev() {
+        if rows.len() >= query.limit {
+            break;
+        }
+        let (_, value) = row?;
+        let closed: Closed = minicbor::decode(value.value()).map_err(|error| damaged("ledger row", error))?;
+        let is_asked = query.key.as_ref().is_none_or(|key| closed.key == *key)
+            && query.account.as_ref().is_none_or(|account| closed.account.as_ref() == Some(account));
+        if is_asked {
+            rows.push(closed);
+        }
+    }
+    Ok(())
+}
+
+/// Drops some of the rows opened before a time.
+fn drop_rows(transaction: &WriteTransaction, before: Timestamp) -> Result<usize, StoreError> {
+    let mut table = transaction.open_table(ROWS)?;
+    let mut dropped = 0;
+    for row in table.extract_from_if(..first_id(before), |_, _| true)?.take(PRUNED_AT_ONCE) {
+        row?;
+        dropped += 1;
+    }
+    Ok(dropped)
+}

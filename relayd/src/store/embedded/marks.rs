@@ -1,0 +1,62 @@
+//! Each file's own account of what it has applied: one mark for each lane, in a table of that file.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::store::{Mark, StoreError};
+
+/// Lane; epoch and sequence.
+const MARKS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("marks");
+
+/// The marks of a file, by lane.
+#[derive(Debug, Default)]
+pub(super) struct Marks(BTreeMap<u32, Mark>);
+
+pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(MARKS)?;
+    Ok(())
+}
+
+impl Marks {
+    pub(super) fn read(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+        Self::from_table(&transaction.open_table(MARKS)?)
+    }
+
+    pub(super) fn read_to_change(transaction: &WriteTransaction) -> Result<Self, StoreError> {
+        Self::from_table(&transaction.open_table(MARKS)?)
+    }
+
+    fn from_table(table: &impl ReadableTable<u32, (u64, u64)>) -> Result<Self, StoreError> {
+        let mut marks = Self::default();
+        for row in table.iter()? {
+            let (lane, value) = row?;
+            let (lane, (epoch, sequence)) = (lane.value(), value.value());
+            marks.0.insert(lane, Mark { lane, epoch, sequence });
+        }
+        Ok(marks)
+    }
+
+    /// Moves the lane's mark up to this one; tells whether it was below, so that the entry is new here.
+    pub(super) fn pass(&mut self, mark: Mark) -> bool {
+        let is_new = self.0.get(&mark.lane).is_none_or(|applied| *applied < mark);
+        if is_new {
+            self.0.insert(mark.lane, mark);
+        }
+        is_new
+    }
+
+    pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let mut table = transaction.open_table(MARKS)?;
+        for mark in self.0.values() {
+            table.insert(mark.lane, (mark.epoch, mark.sequence))?;
+        }
+        Ok(())
+    }
+
+    /// The marks that both files have reached.
+    pub(super) fn common(self, other: &Self) -> Vec<Mark> {
+        let lower = |mark: Mark| other.0.get(&mark.lane).map(|reached| mark.min(*reached));
+        self.0.into_values().filter_map(lower).collect()
+    }
+}

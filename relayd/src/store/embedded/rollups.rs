@@ -1,0 +1,137 @@
+//! Hourly sums: added up in memory for a batch, then added to the table.
+
+use std::collections::BTreeMap;
+
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Usage};
+
+use super::database::{damaged, encode};
+use crate::store::{Closed, Rollup, RollupKey, StoreError};
+
+/// Hour; key, account and model as CBOR. The value is a [`SumRecord`] as CBOR.
+const ROLLUPS: TableDefinition<'_, (i64, &[u8]), &[u8]> = TableDefinition::new("rollups");
+
+type BorrowedKey<'a> = (Timestamp, Option<&'a KeyId>, Option<&'a AccountId>, &'a str);
+
+/// What a batch adds.
+pub(super) struct Sums<'a>(BTreeMap<BorrowedKey<'a>, Rollup>);
+
+impl<'a> Sums<'a> {
+    pub(super) fn over(rows: &[&'a Closed]) -> Self {
+        let mut sums: BTreeMap<BorrowedKey<'a>, Rollup> = BTreeMap::new();
+        for closed in rows {
+            let hour = closed.opened_at.hour();
+            let model = closed.priced_model.as_ref().unwrap_or(&closed.model);
+            let key = (hour, Some(&closed.key), closed.account.as_ref(), model.as_str());
+            sums.entry(key).or_default().add(closed);
+            for attempt in &closed.given_up {
+                let key = (hour, None, Some(&attempt.account), attempt.model.as_str());
+                sums.entry(key).or_default().add_given_up(attempt);
+            }
+        }
+        Self(sums)
+    }
+
+    pub(super) fn add(self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let mut table = transaction.open_table(ROLLUPS)?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for ((hour, api_key, account, model), mut sum) in self.0 {
+            encode(&mut key, &(api_key, account, model))?;
+            let place = (hour.as_millis(), key.as_slice());
+            if let Some(stored) = table.get(place)? {
+                sum += &decode(stored.value())?;
+            }
+            encode(&mut value, &SumRecord::from(&sum))?;
+            table.insert(place, value.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(ROLLUPS)?;
+    Ok(())
+}
+
+/// Sums with `since <= hour < until`, in the order of their keys.
+pub(super) fn read(
+    transaction: &ReadTransaction,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+    let since = since.map_or(i64::MIN, Timestamp::as_millis);
+    let until = until.map_or(i64::MAX, Timestamp::as_millis);
+    if since >= until {
+        return Ok(Vec::new());
+    }
+    let none: &[u8] = &[];
+    let mut sums = Vec::new();
+    for row in transaction.open_table(ROLLUPS)?.range((since, none)..(until, none))? {
+        let (place, value) = row?;
+        let (hour, key) = place.value();
+        let (key, account, model): (Option<KeyId>, Option<AccountId>, String) =
+            minicbor::decode(key).map_err(|error| damaged("key of a rollup", error))?;
+        let key = RollupKey { hour: Timestamp::from_millis(hour), key, account, model };
+        sums.push((key, decode(value.value())?));
+    }
+    sums.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(sums)
+}
+
+pub(super) fn drop_before(transaction: &WriteTransaction, time: Timestamp) -> Result<(), StoreError> {
+    let none: &[u8] = &[];
+    let mut table = transaction.open_table(ROLLUPS)?;
+    table.retain_in(..(time.as_millis(), none), |_, _| false)?;
+    Ok(())
+}
+
+/// A sum as it is stored. CBOR map; unknown keys are skipped.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct SumRecord {
+    #[n(0)]
+    requests: u64,
+    #[n(1)]
+    failed: u64,
+    #[n(2)]
+    unpriced: u64,
+    #[n(3)]
+    usage: Usage,
+    /// Nano-dollars, most significant byte first: CBOR has no integers of this size.
+    #[n(4)]
+    cost: ByteArray<16>,
+    /// In the order of [`Provenance::ALL`], which only grows at its end.
+    #[n(5)]
+    provenance: Vec<u64>,
+}
+
+impl From<&Rollup> for SumRecord {
+    fn from(sum: &Rollup) -> Self {
+        Self {
+            requests: sum.requests,
+            failed: sum.failed,
+            unpriced: sum.unpriced,
+            usage: sum.usage,
+            cost: sum.cost_nanos.to_be_bytes().into(),
+            provenance: sum.provenance.to_vec(),
+        }
+    }
+}
+
+fn decode(value: &[u8]) -> Result<Rollup, StoreError> {
+    let record: SumRecord = minicbor::decode(value).map_err(|error| damaged("rollup", error))?;
+    let mut provenance = [0; Provenance::ALL.len()];
+    for (calls, stored) in provenance.iter_mut().zip(record.provenance) {
+        *calls = stored;
+    }
+    Ok(Rollup {
+        requests: record.requests,
+        failed: record.failed,
+        unpriced: record.unpriced,
+        usage: record.usage,
+        cost_nanos: i128::from_be_bytes(record.cost.into()),
+        provenance,
+    })
+}

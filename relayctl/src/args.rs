@@ -21,11 +21,11 @@ use crate::usage::{RequestsArgs, UsageArgs};
 
 /// Controls relayd over its Unix socket
 #[derive(Debug, Parser)]
-#[command(name = "relayctl", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "relayctl", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
-    /// How answers are written
+    /// How answers are written: for people, or for programs
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Common options")]
     pub(crate) output: Format,
     /// Answer questions with yes

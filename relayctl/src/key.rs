@@ -79,16 +79,14 @@ pub(crate) struct ScopeArgs {
     /// The end of its life: a time, or a length from now (30d)
     #[arg(long, value_name = "TIME")]
     expires: Option<When>,
-    /// How the usage of Chat Completions streams is learned
-    #[arg(long, value_enum)]
+    /// Chat Completions streams: ask the upstream for usage, or leave the request alone and estimate
+    #[arg(long, value_enum, value_name = "MODE")]
     usage: Option<UsageFlag>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum UsageFlag {
-    /// Ask the upstream for it, and take it out of the reply again
     Inject,
-    /// Leave the request alone and estimate
     Estimate,
 }
 

@@ -12,13 +12,11 @@ use shared::domain::Timestamp;
 use crate::failure::Failure;
 use crate::format;
 
-/// How answers are written.
+/// How answers are written: tables for people, the daemon's very replies for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
     #[default]
     Table,
-    /// For programs: exactly the daemon's reply.
     Json,
 }
 

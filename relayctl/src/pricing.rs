@@ -43,6 +43,7 @@ pub(crate) enum PricingCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "relayctl pricing set <MODEL> --input <USD> --output <USD> [OPTIONS]")]
 pub(crate) struct SetArgs {
     /// The model's exact name
     #[arg(value_parser = args::text)]

@@ -35,6 +35,7 @@ pub(crate) struct SecretArgs {
         long = "secret",
         aliases = ["key", "api-key", "secret-key", "credential"],
         hide = true,
+        value_name = "VALUE",
         num_args = 0..=1,
         default_missing_value = "",
         value_parser = UnknownArgumentValueParser::suggest(

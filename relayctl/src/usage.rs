@@ -15,7 +15,7 @@ use crate::when::When;
 
 #[derive(Debug, Args)]
 pub(crate) struct UsageArgs {
-    /// What a row stands for
+    /// What a row stands for; days are those of UTC
     #[arg(long, value_enum, default_value_t = ByFlag::Key)]
     by: ByFlag,
     #[command(flatten)]
@@ -36,7 +36,6 @@ enum ByFlag {
     Key,
     Account,
     Model,
-    /// UTC days
     Day,
 }
 

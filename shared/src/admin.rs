@@ -259,7 +259,7 @@ pub struct LimitView {
 }
 
 /// Changes a key; a field that is `None` stays as it is.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpdateKey {
     /// Its id or name.
@@ -393,7 +393,7 @@ pub struct HealthView {
 }
 
 /// Changes an account; a field that is `None` stays as it is.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpdateAccount {
     /// Its id or name.

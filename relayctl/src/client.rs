@@ -1,0 +1,131 @@
+//! The admin API's client: one connection per call over the daemon's Unix socket, every wait bounded.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use shared::admin::{AdminCall, Problem};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// Nobody listens there.
+    #[error(
+        "no relayd answers at {}; start it with `relayd`, or say where it is with --socket or --data",
+        .0.display()
+    )]
+    NoAnswer(PathBuf),
+    /// The socket belongs to somebody else.
+    #[error("you may not use {}; run relayctl as the user that runs relayd, or join its group", .0.display())]
+    Denied(PathBuf),
+    /// The socket cannot be used for another reason.
+    #[error("cannot connect to {}: {source}", .socket.display())]
+    Connect {
+        socket: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The daemon says no.
+    #[error(transparent)]
+    Refused(#[from] Problem),
+    /// The daemon takes too long.
+    #[error("relayd did not answer within {} seconds", .0.as_secs())]
+    TooLate(Duration),
+    /// The connection broke.
+    #[error("relayd broke off: {0}")]
+    BrokenOff(#[source] hyper::Error),
+    /// The answer is too large.
+    #[error("relayd's answer has more than {} MiB", ANSWER_BYTES_MAX >> 20)]
+    TooLarge,
+    /// The call or the answer is not what this version knows.
+    #[error("relayd's answer cannot be read; relayctl and relayd may be of different versions")]
+    Unreadable(#[source] serde_json::Error),
+    /// The status says failure and the body is no problem that this version knows.
+    #[error("relayd answered with status {0}; relayctl and relayd may be of different versions")]
+    Status(StatusCode),
+    /// The call cannot be written as a request.
+    #[error("the call cannot be written as a request: {0}")]
+    Request(#[from] hyper::http::Error),
+}
+
+/// Calls the daemon that listens at one socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Names the socket; nothing is opened yet.
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// The socket that calls go to.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Makes a call and reads its reply.
+    pub(crate) async fn call<C: AdminCall>(&self, call: &C) -> Result<C::Reply, ClientError> {
+        self.call_within(ANSWER_WITHIN, call).await
+    }
+
+    /// Makes a call that has its own deadline.
+    pub(crate) async fn call_within<C: AdminCall>(
+        &self,
+        deadline: Duration,
+        call: &C,
+    ) -> Result<C::Reply, ClientError> {
+        let body = serde_json::to_vec(call).map_err(ClientError::Unreadable)?;
+        let answer = timeout(deadline, self.post(C::PATH, body.into()));
+        let (status, body) = answer.await.map_err(|_| ClientError::TooLate(deadline))??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(ClientError::Unreadable);
+        }
+        let problem = serde_json::from_slice::<Problem>(&body).map_err(|_| ClientError::Status(status))?;
+        Err(ClientError::Refused(problem))
+    }
+
+    async fn post(&self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(ClientError::BrokenOff)?;
+        // It ends by itself once `sender` and the reply are gone; its errors reach the sender too.
+        tokio::spawn(connection);
+        let request = Request::post(path)
+            .header(header::HOST, "relayd")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        let reply = sender.send_request(request).await.map_err(ClientError::BrokenOff)?;
+        let status = reply.status();
+        let body = Limited::new(reply.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+            Ok(error) => ClientError::BrokenOff(*error),
+            Err(_) => ClientError::TooLarge,
+        })?;
+        Ok((status, body.to_bytes()))
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        let connected = timeout(CONNECT_WITHIN, UnixStream::connect(&self.socket)).await;
+        let connected = connected.map_err(|_| ClientError::TooLate(CONNECT_WITHIN))?;
+        connected.map_err(|source| {
+            let socket = self.socket.clone();
+            match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAnswer(socket),
+                io::ErrorKind::PermissionDenied => ClientError::Denied(socket),
+                _ => ClientError::Connect { socket, source },
+            }
+        })
+    }
+}

@@ -1,0 +1,408 @@
+//! `relayctl key`: who may call what, until when, how much.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, LimitView, ListKeys, ShowKey, UpdateKey};
+use shared::domain::key::UsageMode;
+use shared::domain::limit::Metric;
+use shared::domain::{Family, Glob, Limit, Timestamp};
+
+use crate::Ctl;
+use crate::args;
+use crate::failure::Failure;
+use crate::format::{self, NOTHING};
+use crate::output::{Cell, Grid, Look, Tone};
+use crate::when::{Length, When};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key; it is shown once
+    Create(CreateArgs),
+    /// All keys
+    List {
+        /// Deleted ones too
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// One key with its limits
+    Show(KeyName),
+    /// Change what is named; the rest stays
+    Update(Box<UpdateArgs>),
+    /// Let a disabled key work again
+    Enable(KeyName),
+    /// Stop a key from working until it is enabled again
+    Disable(KeyName),
+    /// End a key for good; its usage stays
+    Delete(KeyName),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyName {
+    /// Its id or name
+    key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Its name
+    #[arg(value_parser = args::text)]
+    name: String,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Let its life begin with the first use, and last so long (30d, 12h)
+    #[arg(long, value_name = "LENGTH", conflicts_with = "expires")]
+    valid_for: Option<Length>,
+}
+
+/// What a new and a changed key have in common.
+#[derive(Debug, Args)]
+pub(crate) struct ScopeArgs {
+    /// Who holds it
+    #[arg(long)]
+    owner: Option<String>,
+    /// A family of accounts that may serve it (repeatable; all when absent)
+    #[arg(long = "permission", value_name = "FAMILY", value_parser = args::family())]
+    permissions: Vec<Family>,
+    /// Models it may ask for, such as claude-* (repeatable; all when absent)
+    #[arg(long = "allow-model", value_name = "GLOB", value_parser = args::glob)]
+    allow_models: Vec<Glob>,
+    /// Models it may not ask for (repeatable)
+    #[arg(long = "deny-model", value_name = "GLOB", value_parser = args::glob)]
+    deny_models: Vec<Glob>,
+    /// An account that alone may serve it (repeatable; the pool when absent)
+    #[arg(long = "account", value_name = "NAME", value_parser = args::text)]
+    accounts: Vec<String>,
+    /// What it may use: "4 concurrent", "60 requests per minute", "100 requests in total" (repeatable)
+    #[arg(long = "limit", value_name = "LIMIT")]
+    limits: Vec<Limit>,
+    /// The end of its life: a time, or a length from now (30d)
+    #[arg(long, value_name = "TIME")]
+    expires: Option<When>,
+    /// Chat Completions streams: ask the upstream for usage, or leave the request alone and estimate
+    #[arg(long, value_enum, value_name = "MODE")]
+    usage: Option<UsageFlag>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum UsageFlag {
+    Inject,
+    Estimate,
+}
+
+impl From<UsageFlag> for UsageMode {
+    fn from(flag: UsageFlag) -> Self {
+        match flag {
+            UsageFlag::Inject => Self::Inject,
+            UsageFlag::Estimate => Self::Estimate,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// Its id or name
+    key: String,
+    /// A new name
+    #[arg(long, value_parser = args::text)]
+    name: Option<String>,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Empty what had been set (repeatable)
+    #[arg(long, value_enum, value_name = "FIELD")]
+    clear: Vec<KeyField>,
+}
+
+/// What can be emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KeyField {
+    Owner,
+    Permissions,
+    AllowModels,
+    DenyModels,
+    Accounts,
+    Limits,
+    Expires,
+}
+
+/// Runs one command of the group.
+pub(crate) async fn run(ctl: &Ctl, command: KeyCommand) -> Result<(), Failure> {
+    let (client, out) = (&ctl.client, &ctl.out);
+    match command {
+        KeyCommand::Create(args) => out.print(&client.call(&args.call(out.now())).await?, created),
+        KeyCommand::List { deleted } => out.print(&*client.call(&ListKeys { deleted }).await?, table),
+        KeyCommand::Show(KeyName { key }) => out.print(&client.call(&ShowKey { key }).await?, record),
+        KeyCommand::Update(args) => out.print(&client.call(&args.call(out.now())?).await?, record),
+        KeyCommand::Enable(KeyName { key }) => out.print(&client.call(&switch(key, false)).await?, line),
+        KeyCommand::Disable(KeyName { key }) => out.print(&client.call(&switch(key, true)).await?, line),
+        KeyCommand::Delete(KeyName { key }) => {
+            ctl.prompt.confirm(&format!("delete the key {key} for good"))?;
+            out.print(&client.call(&DeleteKey { key }).await?, line)
+        }
+    }
+}
+
+impl CreateArgs {
+    fn call(self, now: Timestamp) -> CreateKey {
+        let scope = self.scope;
+        CreateKey {
+            name: self.name,
+            owner: scope.owner,
+            permissions: scope.permissions,
+            allow_models: scope.allow_models,
+            deny_models: scope.deny_models,
+            accounts: scope.accounts,
+            limits: scope.limits,
+            usage: scope.usage.map_or_else(UsageMode::default, UsageMode::from),
+            expires_at: scope.expires.map(|end| end.future(now)),
+            valid_s_from_first_use: self.valid_for.map(|length| length.0.as_secs()),
+        }
+    }
+}
+
+impl UpdateArgs {
+    fn call(self, now: Timestamp) -> Result<UpdateKey, Failure> {
+        let clears = |field| self.clear.contains(&field);
+        let scope = self.scope;
+        let unchanged = UpdateKey { key: self.key.clone(), ..UpdateKey::default() };
+        let call = UpdateKey {
+            key: self.key,
+            name: self.name,
+            owner: scope.owner.or_else(|| clears(KeyField::Owner).then(String::new)),
+            permissions: replaced(scope.permissions, clears(KeyField::Permissions)),
+            allow_models: replaced(scope.allow_models, clears(KeyField::AllowModels)),
+            deny_models: replaced(scope.deny_models, clears(KeyField::DenyModels)),
+            accounts: replaced(scope.accounts, clears(KeyField::Accounts)),
+            limits: replaced(scope.limits, clears(KeyField::Limits)),
+            usage: scope.usage.map(UsageMode::from),
+            expires_at: scope.expires.map(|end| end.future(now)),
+            never_expires: scope.expires.is_none() && clears(KeyField::Expires),
+            disabled: None,
+        };
+        if call == unchanged {
+            return Err(Failure::usage("nothing to change", "say what, as with --limit or --clear"));
+        }
+        Ok(call)
+    }
+}
+
+/// A list that was given replaces the old one; none given leaves it alone unless it is to be emptied.
+pub(crate) fn replaced<T>(given: Vec<T>, clears: bool) -> Option<Vec<T>> {
+    (clears || !given.is_empty()).then_some(given)
+}
+
+fn switch(key: String, disabled: bool) -> UpdateKey {
+    UpdateKey { key, disabled: Some(disabled), ..UpdateKey::default() }
+}
+
+fn created(key: &CreatedKey, _: &Look) -> String {
+    format!(
+        "{}\n\nThis is the key {:?} ({}). It is not shown again: store it now.",
+        key.key.expose(),
+        key.name,
+        key.id
+    )
+}
+
+/// One sentence about a key that was switched or deleted.
+fn line(key: &KeyView, _: &Look) -> String {
+    format::plain(&format!("key {} ({}) is {}", key.name, key.id, key.state))
+}
+
+fn table(keys: &[KeyView], look: &Look) -> String {
+    if keys.is_empty() {
+        return "no keys yet; `relayctl key create NAME` makes one".to_owned();
+    }
+    let mut grid =
+        Grid::new(look, &["name", "id", "key", "state", "owner", "serves", "limits", "expires", "created"]);
+    for key in keys {
+        grid.row([
+            key.name.as_str().into(),
+            key.id.as_str().into(),
+            key.hint.as_str().into(),
+            state(key),
+            key.owner.as_deref().unwrap_or(NOTHING).into(),
+            format::list(&families(key), "all").into(),
+            limits(&key.limits).into(),
+            end(key, look).into(),
+            format::seen_from(look.now, key.created_at).into(),
+        ]);
+    }
+    grid.text()
+}
+
+fn record(key: &KeyView, look: &Look) -> String {
+    let mut grid = Grid::bare(look);
+    grid.pair("name", key.name.as_str())
+        .pair("id", key.id.as_str())
+        .pair("key", key.hint.as_str())
+        .pair("state", state(key))
+        .pair("owner", key.owner.as_deref().unwrap_or(NOTHING))
+        .pair("permissions", format::list(&families(key), "all"))
+        .pair("models", format::list(&key.allow_models, "all"))
+        .pair("denied models", format::list(&key.deny_models, "none"))
+        .pair("accounts", format::list(&key.accounts, "the pool"))
+        .pair("usage", if key.usage == UsageMode::Inject { "inject" } else { "estimate" })
+        .pair("expires", end(key, look))
+        .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
+    add_limits(&mut grid, &key.limits, look);
+    grid.text()
+}
+
+fn families(key: &KeyView) -> Vec<&'static str> {
+    key.permissions.iter().map(|family| family.name()).collect()
+}
+
+fn state(key: &KeyView) -> Cell {
+    let tone = match key.state.as_str() {
+        "active" | "waiting" => Tone::Good,
+        "disabled" => Tone::Warning,
+        _ => Tone::Bad,
+    };
+    Cell::toned(key.state.as_str(), tone)
+}
+
+fn end(key: &KeyView, look: &Look) -> String {
+    match (key.expires_at, key.valid_s_from_first_use) {
+        (Some(end), _) => format::seen_from(look.now, end),
+        (None, Some(seconds)) => {
+            format!("{} after the first use", format::length(Duration::from_secs(seconds)))
+        }
+        (None, None) => "never".to_owned(),
+    }
+}
+
+/// The limits of a key or an account in one cell.
+pub(crate) fn limits(limits: &[LimitView]) -> String {
+    let limits: Vec<_> = limits.iter().map(|view| view.limit).collect();
+    format::list(&limits, NOTHING)
+}
+
+/// A row for each limit of a key or an account, with what is used of it.
+pub(crate) fn add_limits(grid: &mut Grid, limits: &[LimitView], look: &Look) {
+    for (at, view) in limits.iter().enumerate() {
+        grid.pair(if at == 0 { "limits" } else { "" }, standing(view, look));
+    }
+}
+
+fn standing(view: &LimitView, look: &Look) -> Cell {
+    let taken = view.used.saturating_add(view.held);
+    let tone = if taken >= view.limit.amount { Tone::Warning } else { Tone::Neutral };
+    let mut text = match view.limit.metric {
+        Metric::Concurrent => format!("{}: {} open", view.limit, format::count(taken)),
+        Metric::Requests => format!("{}: {} used", view.limit, format::count(view.used)),
+    };
+    if view.limit.metric == Metric::Requests && view.held > 0 {
+        text.push_str(&format!(", {} open", format::count(view.held)));
+    }
+    if let Some(reset) = view.resets_at {
+        text.push_str(&format!(", resets {}", format::seen_from(look.now, reset)));
+    }
+    Cell::toned(text, tone)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+    use crate::output::tests::PIPE;
+
+    fn command(line: &str) -> Result<KeyCommand, clap::Error> {
+        let words = line.split_whitespace().map(|word| word.replace('_', " "));
+        match Cli::try_parse_from(words)?.command {
+            Command::Key(command) => Ok(command),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn view() -> KeyView {
+        let limit = |text: &str, used, held, resets_at| LimitView {
+            limit: text.parse().unwrap(),
+            used,
+            held,
+            resets_at,
+        };
+        KeyView {
+            id: "key_1".into(),
+            name: "alice".to_owned(),
+            hint: "cr_abab…ab".to_owned(),
+            state: "active".to_owned(),
+            owner: None,
+            permissions: vec![Family::Claude],
+            allow_models: Vec::new(),
+            deny_models: Vec::new(),
+            accounts: Vec::new(),
+            limits: vec![
+                limit("4 concurrent", 0, 4, None),
+                limit("60 requests per minute", 1_200, 1, Some(PIPE.now.after(Duration::from_secs(30)))),
+            ],
+            usage: UsageMode::Inject,
+            expires_at: None,
+            valid_s_from_first_use: Some(86_400 * 30),
+            created_at: PIPE.now,
+        }
+    }
+
+    #[test]
+    fn a_key_is_created_as_the_flags_say() {
+        let line = "relayctl key create alice --limit 4_concurrent --limit 60_requests_per_minute \
+                    --owner Alice --permission claude --allow-model claude-* --expires 30d --usage estimate";
+        let KeyCommand::Create(args) = command(line).unwrap() else { panic!() };
+        let call = args.call(PIPE.now);
+        assert_eq!(call.name, "alice");
+        assert_eq!(format::list(&call.limits, ""), "4 concurrent, 60 requests per minute");
+        assert_eq!((call.permissions, call.usage), (vec![Family::Claude], UsageMode::Estimate));
+        assert_eq!(call.expires_at, Some(PIPE.now.after(Duration::from_secs(30 * 86_400))));
+    }
+
+    #[test]
+    fn wrong_flags_are_named() {
+        for (line, part) in [
+            ("relayctl key create", "<NAME>"),
+            ("relayctl key create a --limit many", "a limit is written like"),
+            ("relayctl key create a --permission cloud", "claude"),
+            ("relayctl key create a --expires soon", "a time is written like"),
+            ("relayctl key create a --expires 1d --valid-for 1d", "cannot be used with"),
+        ] {
+            let error = command(line).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_update_changes_what_is_named_and_nothing_else() {
+        let KeyCommand::Update(args) =
+            command("relayctl key update alice --clear limits --clear expires --owner Bob").unwrap()
+        else {
+            panic!()
+        };
+        let call = args.call(PIPE.now).unwrap();
+        let expected = UpdateKey {
+            key: "alice".to_owned(),
+            owner: Some("Bob".to_owned()),
+            limits: Some(Vec::new()),
+            never_expires: true,
+            ..UpdateKey::default()
+        };
+        assert_eq!(call, expected);
+        let KeyCommand::Update(nothing) = command("relayctl key update alice").unwrap() else { panic!() };
+        assert!(matches!(nothing.call(PIPE.now), Err(Failure::Usage { .. })));
+    }
+
+    #[test]
+    fn keys_are_shown_with_what_is_used_of_their_limits() {
+        let text = record(&view(), &PIPE);
+        for part in [
+            "4 concurrent: 4 open",
+            "60 requests per minute: 1,200 used, 1 open, resets in 30 s",
+            "30 days after the first use",
+            "permissions    claude",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(table(&[view()], &PIPE).starts_with("NAME   ID     KEY"), "{}", table(&[view()], &PIPE));
+        assert!(table(&[], &PIPE).contains("key create"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Where the daemon is: its socket and its data folder. Flags win over the environment, a service over a
+//! daemon that a person started.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::args::PlaceArgs;
+
+const SOCKET_NAME: &str = "relayd.sock";
+const SERVICE_SOCKET: &str = "/run/relayd/relayd.sock";
+
+/// What the process knows about its surroundings.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) user_state: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
+    /// The socket of the system's service, if there is one.
+    pub(crate) service_socket: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads variables and looks for the service's socket.
+    pub(crate) fn of_process() -> Self {
+        let path = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+        Self {
+            socket: path("RELAYD_SOCKET"),
+            state: path("STATE_DIRECTORY"),
+            user_state: path("XDG_STATE_HOME"),
+            home: path("HOME"),
+            service_socket: Some(PathBuf::from(SERVICE_SOCKET)).filter(|socket| socket.exists()),
+        }
+    }
+
+    /// The data folder of a daemon that was started without flags.
+    fn default_data(&self) -> PathBuf {
+        let in_home = || self.home.as_ref().map(|home| home.join(".local/state/relayd"));
+        let for_user = self.user_state.as_ref().map(|state| state.join("relayd")).or_else(in_home);
+        self.state.clone().or(for_user).unwrap_or_else(|| PathBuf::from("relayd"))
+    }
+}
+
+/// Where the daemon is looked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The socket that commands use.
+    pub(crate) socket: PathBuf,
+    /// The data folder that was named, or the default one.
+    pub(crate) data: PathBuf,
+    /// The data folder was named by a flag.
+    pub(crate) data_is_named: bool,
+    /// The socket itself was named, by a flag or the environment.
+    pub(crate) socket_is_named: bool,
+}
+
+impl Place {
+    /// `--socket`, then `--data`, then `RELAYD_SOCKET`, then the service, then the default data folder.
+    pub(crate) fn find(args: &PlaceArgs, environment: &Environment) -> Self {
+        let data = args.data.clone().unwrap_or_else(|| environment.default_data());
+        let from_environment = || environment.socket.clone().filter(|_| args.data.is_none());
+        let named = args.socket.clone().or_else(from_environment);
+        let service = || environment.service_socket.clone().filter(|_| args.data.is_none());
+        let socket = named.clone().or_else(service).unwrap_or_else(|| socket_in(&data));
+        Self { socket, data, data_is_named: args.data.is_some(), socket_is_named: named.is_some() }
+    }
+}
+
+/// The socket of the daemon that has this data folder.
+pub(crate) fn socket_in(data: &Path) -> PathBuf {
+    data.join(SOCKET_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_looked_for_in_order() {
+        let full = || Environment {
+            socket: Some("/env.sock".into()),
+            state: Some("/state".into()),
+            user_state: Some("/xdg".into()),
+            home: Some("/home/a".into()),
+            service_socket: Some(SERVICE_SOCKET.into()),
+        };
+        let without_env = || Environment { socket: None, ..full() };
+        let by_hand = || Environment { service_socket: None, ..without_env() };
+        for (socket, data, environment, expected) in [
+            (Some("/flag.sock"), Some("/data"), full(), "/flag.sock"),
+            (None, Some("/data"), full(), "/data/relayd.sock"),
+            (None, None, full(), "/env.sock"),
+            (None, None, without_env(), SERVICE_SOCKET),
+            (None, None, by_hand(), "/state/relayd.sock"),
+            (None, None, Environment { state: None, ..by_hand() }, "/xdg/relayd/relayd.sock"),
+            (
+                None,
+                None,
+                Environment { state: None, user_state: None, ..by_hand() },
+                "/home/a/.local/state/relayd/relayd.sock",
+            ),
+            (None, None, Environment::default(), "relayd/relayd.sock"),
+        ] {
+            let args = PlaceArgs { data: data.map(Into::into), socket: socket.map(Into::into) };
+            assert_eq!(Place::find(&args, &environment).socket, Path::new(expected));
+        }
+    }
+}

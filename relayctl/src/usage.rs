@@ -1,0 +1,353 @@
+//! `relayctl usage` and `relayctl requests`: what was used and what it cost, summed and row by row.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, ValueEnum};
+use shared::admin::{ListAccounts, ListKeys, ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
+use shared::domain::usage::UsageClass;
+use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
+
+use crate::Ctl;
+use crate::failure::Failure;
+use crate::format::{self, NOTHING};
+use crate::output::{Cell, Grid, Look, Tone};
+use crate::when::When;
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// What a row stands for; days are those of UTC
+    #[arg(long, value_enum, default_value_t = ByFlag::Key)]
+    by: ByFlag,
+    #[command(flatten)]
+    span: SpanArgs,
+    /// Only this key (id or name)
+    #[arg(long)]
+    key: Option<String>,
+    /// Only this account (id or name)
+    #[arg(long)]
+    account: Option<String>,
+    /// Only this model
+    #[arg(long)]
+    model: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ByFlag {
+    Key,
+    Account,
+    Model,
+    Day,
+}
+
+impl From<ByFlag> for UsageBy {
+    fn from(flag: ByFlag) -> Self {
+        match flag {
+            ByFlag::Key => Self::Key,
+            ByFlag::Account => Self::Account,
+            ByFlag::Model => Self::Model,
+            ByFlag::Day => Self::Day,
+        }
+    }
+}
+
+/// A span of time.
+#[derive(Debug, Args)]
+pub(crate) struct SpanArgs {
+    /// From this time on: a date, an RFC 3339 time, or a length ago (12h, 7d)
+    #[arg(long, value_name = "TIME")]
+    since: Option<When>,
+    /// Up to this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RequestsArgs {
+    /// Only this request
+    #[arg(long)]
+    id: Option<RequestId>,
+    /// Only this key (id or name)
+    #[arg(long)]
+    key: Option<String>,
+    /// Only this account (id or name)
+    #[arg(long)]
+    account: Option<String>,
+    #[command(flatten)]
+    span: SpanArgs,
+    /// Only requests older than this one: for the next page
+    #[arg(long, value_name = "ID")]
+    before: Option<RequestId>,
+    /// At most so many rows [default: 100]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: Option<u32>,
+}
+
+/// Shows sums of usage.
+pub(crate) async fn sum(ctl: &Ctl, args: UsageArgs) -> Result<(), Failure> {
+    let (by, now) = (args.by, ctl.out.now());
+    let call = SumUsage {
+        by: by.into(),
+        since: args.span.since.map(|since| since.past(now)),
+        until: args.span.until.map(|until| until.past(now)),
+        key: args.key,
+        account: args.account,
+        model: args.model,
+    };
+    ctl.out.print(&*ctl.client.call(&call).await?, |rows, look| sums(rows, by, look))
+}
+
+/// Shows single requests. Rows have ids; people are shown the names that go with them.
+pub(crate) async fn requests(ctl: &Ctl, args: RequestsArgs) -> Result<(), Failure> {
+    let now = ctl.out.now();
+    let call = ListRequests {
+        id: args.id,
+        key: args.key,
+        account: args.account,
+        since: args.span.since.map(|since| since.past(now)),
+        until: args.span.until.map(|until| until.past(now)),
+        before: args.before,
+        limit: args.limit,
+    };
+    let rows = ctl.client.call(&call).await?;
+    let names = if ctl.out.is_json() { Names::default() } else { names(ctl).await? };
+    ctl.out.print(&*rows, |rows, look| row_by_row(rows, &names, look))
+}
+
+/// Names of keys and accounts by their ids.
+type Names = BTreeMap<String, String>;
+
+async fn names(ctl: &Ctl) -> Result<Names, Failure> {
+    let keys = ctl.client.call(&ListKeys { deleted: true }).await?;
+    let accounts = ctl.client.call(&ListAccounts {}).await?;
+    let keys = keys.into_iter().map(|key| (key.id.to_string(), key.name));
+    Ok(keys.chain(accounts.into_iter().map(|account| (account.id.to_string(), account.name))).collect())
+}
+
+fn sums(rows: &[UsageRow], by: ByFlag, look: &Look) -> String {
+    if rows.is_empty() {
+        return "nothing was used in this time".to_owned();
+    }
+    let name = match by {
+        ByFlag::Key => "key",
+        ByFlag::Account => "account",
+        ByFlag::Model => "model",
+        ByFlag::Day => "day",
+    };
+    let columns = [
+        name,
+        ">requests",
+        ">failed",
+        ">input",
+        ">cache read",
+        ">cache write",
+        ">output",
+        ">cost",
+        ">unpriced",
+        "numbers",
+    ];
+    let mut grid = Grid::new(look, &columns);
+    for row in rows {
+        grid.row(sum_cells(row));
+    }
+    if rows.len() > 1 {
+        grid.row(sum_cells(&total(rows)));
+    }
+    grid.text()
+}
+
+fn sum_cells(row: &UsageRow) -> [Cell; 10] {
+    let usage = &row.usage;
+    let toned = |number: u64, tone| match number {
+        0 => Cell::from("0"),
+        _ => Cell::toned(format::count(number), tone),
+    };
+    [
+        row.name.as_str().into(),
+        format::count(row.requests).into(),
+        toned(row.failed, Tone::Bad),
+        format::count(inputs(usage)).into(),
+        format::count(usage[UsageClass::CacheRead]).into(),
+        format::count(cache_writes(usage)).into(),
+        format::count(usage.answer_tokens()).into(),
+        format::dollars(row.cost).into(),
+        toned(row.unpriced, Tone::Warning),
+        numbers(&row.provenance).into(),
+    ]
+}
+
+/// Prompt tokens that no cache had a part in.
+fn inputs(usage: &Usage) -> u64 {
+    usage[UsageClass::Input].saturating_add(usage[UsageClass::InputAudio])
+}
+
+fn cache_writes(usage: &Usage) -> u64 {
+    usage[UsageClass::CacheWrite5m].saturating_add(usage[UsageClass::CacheWrite1h])
+}
+
+/// Where the numbers come from: `measured` alone says so, everything else is counted.
+fn numbers(provenance: &BTreeMap<Provenance, u64>) -> String {
+    let counts = Provenance::ALL.into_iter().filter_map(|source| {
+        let count = provenance.get(&source).copied().filter(|&count| count > 0)?;
+        Some((source, count))
+    });
+    match counts.collect::<Vec<_>>().as_slice() {
+        [(only, _)] => only.name().to_owned(),
+        counts => {
+            let counts: Vec<_> = counts
+                .iter()
+                .map(|(source, count)| format!("{} {}", format::count(*count), source.name()))
+                .collect();
+            format::list(&counts, NOTHING)
+        }
+    }
+}
+
+fn total(rows: &[UsageRow]) -> UsageRow {
+    let sum = |number: fn(&UsageRow) -> u64| rows.iter().map(number).fold(0, u64::saturating_add);
+    let (mut usage, mut provenance) = (Usage::default(), BTreeMap::new());
+    for row in rows {
+        usage += row.usage;
+        for (&source, &count) in &row.provenance {
+            let sum: &mut u64 = provenance.entry(source).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+    UsageRow {
+        name: "total".to_owned(),
+        id: None,
+        requests: sum(|row| row.requests),
+        failed: sum(|row| row.failed),
+        usage,
+        cost: rows.iter().map(|row| row.cost).sum::<NanoUsd>(),
+        unpriced: sum(|row| row.unpriced),
+        provenance,
+    }
+}
+
+fn row_by_row(rows: &[RequestRow], names: &Names, look: &Look) -> String {
+    if rows.is_empty() {
+        return "no such requests".to_owned();
+    }
+    let columns = [
+        "request",
+        "opened",
+        "key",
+        "account",
+        "model",
+        ">status",
+        "end",
+        ">tokens in",
+        ">out",
+        ">cost",
+        "numbers",
+        ">first byte",
+        ">total",
+    ];
+    let mut grid = Grid::new(look, &columns);
+    for row in rows {
+        grid.row(row_cells(row, names, look));
+    }
+    grid.text()
+}
+
+fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 13] {
+    let name = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());
+    [
+        row.id.to_string().into(),
+        format::seen_from(look.now, row.opened_at).into(),
+        name(row.key.as_str()).into(),
+        row.account.as_ref().map_or_else(|| NOTHING.to_owned(), |account| name(account.as_str())).into(),
+        model(row).into(),
+        Cell::toned(row.status.to_string(), if row.status < 400 { Tone::Good } else { Tone::Bad }),
+        Cell::toned(row.end.as_str(), if row.end == "complete" { Tone::Neutral } else { Tone::Warning }),
+        format::count(row.usage.prompt_tokens()).into(),
+        format::count(row.usage.answer_tokens()).into(),
+        cost(row).into(),
+        row.provenance.name().into(),
+        row.first_byte_ms.map_or_else(|| NOTHING.to_owned(), format::millis).into(),
+        format::millis(row.total_ms).into(),
+    ]
+}
+
+/// The model that was asked for, and the one that was priced where that is another.
+fn model(row: &RequestRow) -> String {
+    match &row.priced_model {
+        Some(priced) if *priced != row.model => format!("{} ({priced})", row.model),
+        _ => row.model.clone(),
+    }
+}
+
+/// What a request cost, as far as it has a price.
+pub(crate) fn cost(row: &RequestRow) -> String {
+    match (row.unpriced, row.cost) {
+        (false, cost) => format::dollars(cost),
+        (true, NanoUsd::ZERO) => "no price".to_owned(),
+        (true, cost) => format!("{} + no price", format::dollars(cost)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::{Operation, Protocol, Timestamp};
+
+    use super::*;
+    use crate::output::tests::PIPE;
+
+    fn sum_row(name: &str, requests: u64, source: Provenance) -> UsageRow {
+        UsageRow {
+            name: name.to_owned(),
+            id: None,
+            requests,
+            failed: 1,
+            usage: Usage::of(&[
+                (UsageClass::Input, 1_000),
+                (UsageClass::CacheWrite5m, 20),
+                (UsageClass::CacheWrite1h, 3),
+                (UsageClass::Output, 50),
+            ]),
+            cost: NanoUsd::from_nanos(1_500_000_000),
+            unpriced: 0,
+            provenance: BTreeMap::from([(source, requests)]),
+        }
+    }
+
+    #[test]
+    fn sums_end_with_their_total() {
+        let rows = [sum_row("alice", 1_200, Provenance::Measured), sum_row("bob", 3, Provenance::Estimated)];
+        let text = sums(&rows, ByFlag::Key, &PIPE);
+        let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!(lines[0][..3], ["KEY", "REQUESTS", "FAILED"]);
+        assert_eq!(lines[1], ["alice", "1,200", "1", "1,000", "0", "23", "50", "$1.50", "0", "measured"]);
+        assert_eq!(lines[3][..8], ["total", "1,203", "2", "2,000", "0", "46", "100", "$3.00"]);
+        assert!(text.ends_with("1,200 measured, 3 estimated"), "{text}");
+        assert_eq!(sums(&rows[..1], ByFlag::Key, &PIPE).lines().count(), 2);
+    }
+
+    #[test]
+    fn requests_are_shown_by_name() {
+        let row = RequestRow {
+            id: RequestId::from_u128(1),
+            opened_at: Timestamp::from_millis(PIPE.now.as_millis() - 180_000),
+            first_byte_ms: Some(40),
+            total_ms: 1_450,
+            key: "key_1".into(),
+            account: Some("acc_1".into()),
+            protocol: Protocol::Messages,
+            operation: Operation::Generate,
+            model: "fast".to_owned(),
+            priced_model: Some("claude-haiku-4-5".to_owned()),
+            status: 200,
+            end: "complete".to_owned(),
+            attempts: 1,
+            usage: Usage::of(&[(UsageClass::Input, 12), (UsageClass::Output, 34)]),
+            provenance: Provenance::Measured,
+            cost: NanoUsd::ZERO,
+            unpriced: true,
+        };
+        let names = Names::from([("key_1".to_owned(), "alice".to_owned())]);
+        let text = row_by_row(&[row], &names, &PIPE);
+        for part in ["3 min ago", "alice", "acc_1", "fast (claude-haiku-4-5)", "no price", "1.4 s"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+}

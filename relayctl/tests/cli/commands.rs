@@ -1,0 +1,204 @@
+//! What programs and people get from a command: exit codes, sentences, JSON, over a real socket.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::support::{Daemon, Folder, Run, command, relayctl};
+
+fn key(state: &str) -> Value {
+    json!({
+        "id": "key_1", "name": "alice", "hint": "cr_12ab…9f", "state": state, "owner": null,
+        "permissions": [], "allow_models": [], "deny_models": [], "accounts": [], "limits": [],
+        "usage": "inject", "expires_at": null, "valid_s_from_first_use": null,
+        "created_at": "2026-11-01T00:00:00Z",
+    })
+}
+
+fn answering(status: u16, body: Value) -> Daemon {
+    Daemon::start(move |_, _| (status, body.to_string()))
+}
+
+#[test]
+fn a_missing_daemon_is_one_sentence_and_code_1() {
+    let folder = Folder::new();
+    let run = relayctl(&folder.path().join("none.sock"), &["status"]);
+    assert_eq!((run.code, run.out.as_str()), (1, ""));
+    assert!(run.err.starts_with("relayctl: no relayd answers at /"), "{}", run.err);
+    assert!(run.err.contains("start it with `relayd`") && run.err.lines().count() == 1, "{}", run.err);
+}
+
+#[test]
+fn a_socket_that_nobody_serves_any_more_is_a_missing_daemon() {
+    let folder = Folder::new();
+    let socket = folder.path().join("stale.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(relayctl(&socket, &["status"]).err.contains("no relayd answers"));
+}
+
+#[test]
+fn a_problem_is_told_with_its_hint() {
+    let problem =
+        json!({ "code": "not_found", "message": "no key is named \"bob\"", "hint": "try `key list`" });
+    let daemon = answering(404, problem);
+    let run = relayctl(&daemon.socket(), &["key", "show", "bob"]);
+    assert_eq!((run.code, run.out.as_str()), (1, ""));
+    assert_eq!(run.err, "relayctl: no key is named \"bob\"\nhint: try `key list`\n");
+    assert_eq!(daemon.calls("/v1/keys/show"), [json!({ "key": "bob" })]);
+}
+
+#[test]
+fn an_answer_of_another_version_is_said_to_be_one() {
+    for (status, body) in [(200, json!({ "surprise": 1 })), (500, json!("boom"))] {
+        let daemon = answering(status, body);
+        let run = relayctl(&daemon.socket(), &["status"]);
+        assert_eq!(run.code, 1);
+        assert!(run.err.contains("different versions"), "{}", run.err);
+    }
+}
+
+#[test]
+fn a_daemon_that_breaks_off_is_a_failure() {
+    let folder = Folder::new();
+    let socket = folder.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = thread::spawn(move || drop(listener.accept().unwrap()));
+    let run = relayctl(&socket, &["status"]);
+    server.join().unwrap();
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("relayd broke off"), "{}", run.err);
+}
+
+#[test]
+fn wrong_usage_is_code_2_and_reaches_no_daemon() {
+    let daemon = answering(200, json!([]));
+    for args in [
+        ["key", "create"].as_slice(),
+        &["key", "delete", "alice"],
+        &["account", "remove", "main"],
+        &["account", "add"],
+        &["account", "add", "gemini-api", "--name", "g"],
+        &["account", "add", "gemini-api", "--name", "g", "--secret-env", "NOT_SET"],
+        &["account", "add", "gemini-api", "--name", "g", "--secret", "sk-1"],
+        &["key", "update", "alice"],
+        &["usage", "--since", "yesterday"],
+        &["frobnicate"],
+        &[],
+    ] {
+        let run = relayctl(&daemon.socket(), args);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{args:?}: {}", run.err);
+        assert!(!run.err.is_empty() && !run.err.contains("sk-1"), "{args:?}: {}", run.err);
+    }
+    for path in ["/v1/keys/delete", "/v1/accounts/remove", "/v1/accounts/add", "/v1/keys/update"] {
+        assert_eq!(daemon.calls(path), [] as [Value; 0]);
+    }
+}
+
+#[test]
+fn yes_answers_for_the_person() {
+    let daemon = answering(200, key("deleted"));
+    let run = relayctl(&daemon.socket(), &["key", "delete", "alice", "--yes"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "key alice (key_1) is deleted\n"));
+    assert_eq!(daemon.calls("/v1/keys/delete"), [json!({ "key": "alice" })]);
+}
+
+#[test]
+fn a_new_key_stands_alone_on_the_first_line_and_whole_in_json() {
+    let daemon = answering(200, json!({ "id": "key_1", "name": "alice", "key": "cr_secret" }));
+    let args = ["key", "create", "alice", "--limit", "4 concurrent"];
+    let run = relayctl(&daemon.socket(), &args);
+    assert_eq!(run.out.lines().next(), Some("cr_secret"));
+    assert!(run.out.contains("not shown again"), "{}", run.out);
+    let run = relayctl(&daemon.socket(), &[&args, ["--output", "json"].as_slice()].concat());
+    let answer: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(answer, json!({ "id": "key_1", "name": "alice", "key": "cr_secret" }));
+    assert_eq!(run.out.lines().count(), 1, "compact where no person reads");
+    assert_eq!(daemon.calls("/v1/keys/create")[0]["limits"], json!(["4 concurrent"]));
+}
+
+#[test]
+fn json_is_the_reply_itself() {
+    let rows = json!([{
+        "name": "alice", "id": "key_1", "requests": 3, "failed": 1, "usage": { "input": 7 },
+        "cost": "0.000123", "unpriced": 0, "provenance": { "measured": 2, "unused": 1 },
+    }]);
+    let daemon = answering(200, rows.clone());
+    let args = ["usage", "--by", "key", "--since", "2026-11-01", "--output", "json"];
+    let run = relayctl(&daemon.socket(), &args);
+    assert_eq!((run.code, serde_json::from_str::<Value>(&run.out).unwrap()), (0, rows));
+    assert_eq!(daemon.calls("/v1/usage")[0]["since"], "2026-11-01T00:00:00Z");
+    let run = relayctl(&daemon.socket(), &["usage"]);
+    assert!(run.out.starts_with("KEY") && run.out.contains("2 measured, 1 unused"), "{}", run.out);
+    assert!(!run.out.contains('\u{1b}'), "no colours in a pipe");
+}
+
+#[test]
+fn a_secret_comes_from_where_the_flags_say() {
+    let folder = Folder::new();
+    let file = folder.path().join("secret");
+    fs::write(&file, "sk-file\n").unwrap();
+    let daemon = Daemon::start(|_, _| (409, json!({ "code": "conflict", "message": "taken" }).to_string()));
+    let add = ["account", "add", "gemini-api", "--name", "g"];
+    let run = |flags: &[&str]| {
+        let mut command = command(Path::new(env!("CARGO_BIN_EXE_relayctl")));
+        command.arg("--socket").arg(daemon.socket()).args(add).args(flags).env("KEY_VARIABLE", "sk-variable");
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A program that does not read its input may be gone already.
+        let _ = child.stdin.take().unwrap().write_all(b"sk-stdin\n");
+        let run: Run = child.wait_with_output().unwrap().into();
+        assert_eq!((run.code, run.err.as_str()), (1, "relayctl: taken\n"));
+    };
+    run(&["--secret-file", file.to_str().unwrap()]);
+    run(&["--secret-env", "KEY_VARIABLE"]);
+    run(&["--secret-stdin"]);
+    let secrets: Vec<Value> =
+        daemon.calls("/v1/accounts/add").iter().map(|call| call["secret"].clone()).collect();
+    assert_eq!(secrets, ["sk-file", "sk-variable", "sk-stdin"]);
+}
+
+#[test]
+fn a_failed_test_of_an_account_is_code_1() {
+    let report = json!({
+        "ok": false, "url": "https://x.test/v1/models", "status": 401, "message": "invalid x-api-key",
+        "first_byte_ms": 5, "total_ms": 6,
+    });
+    let daemon = answering(200, report.clone());
+    let run = relayctl(&daemon.socket(), &["account", "test", "main", "--output", "json"]);
+    assert_eq!((run.code, serde_json::from_str::<Value>(&run.out).unwrap()), (1, report));
+    assert!(
+        run.err.starts_with("relayctl: the account main does not work: invalid x-api-key"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let keys: Vec<Value> = (0..2_000).map(|_| key("active")).collect();
+    let daemon = answering(200, json!(keys));
+    let mut command = command(Path::new(env!("CARGO_BIN_EXE_relayctl")));
+    command.arg("--socket").arg(daemon.socket()).args(["key", "list"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let run: Run = child.wait_with_output().unwrap().into();
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+}
+
+#[test]
+fn checking_a_configuration_passes_on_what_relayd_says() {
+    let folder = Folder::under(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let program = folder.path().join("relayctl");
+    fs::hard_link(env!("CARGO_BIN_EXE_relayctl"), &program).unwrap();
+    let relayd = folder.path().join("relayd");
+    fs::write(&relayd, "#!/bin/sh\necho \"got $*\"\necho \"line 3: unknown setting\" >&2\nexit 3\n").unwrap();
+    fs::set_permissions(&relayd, fs::Permissions::from_mode(0o755)).unwrap();
+    let run: Run = command(&program).args(["config", "check", "x.toml"]).output().unwrap().into();
+    assert_eq!((run.code, run.out.as_str()), (3, "got --check --config x.toml\n"));
+    assert_eq!(run.err, "line 3: unknown setting\n");
+}

@@ -1,5 +1,6 @@
 //! An AI API relay: clients call with a key that the relay issued, it chooses an upstream account, forwards
 //! the call, streams the reply back untouched, and books what it used and cost.
 
+pub mod config;
 pub mod simulator;
 pub mod store;

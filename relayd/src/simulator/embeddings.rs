@@ -91,14 +91,18 @@ impl Input {
 
 /// A reply of Gemini's `embedContent`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct EmbedContent {
     embedding: Values,
+    usage_metadata: UsageMetadata,
 }
 
 /// A reply of Gemini's `batchEmbedContents`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct BatchEmbedContents {
     embeddings: Vec<Values>,
+    usage_metadata: UsageMetadata,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,10 +110,17 @@ struct Values {
     values: Vec<f32>,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageMetadata {
+    prompt_token_count: u64,
+}
+
 impl EmbedContent {
     /// Answers a request.
     pub(super) fn to(body: &Value) -> Result<Self, Fault> {
-        Ok(Self { embedding: Values::to(body)? })
+        let (embedding, tokens) = values(body)?;
+        Ok(Self { embedding, usage_metadata: UsageMetadata { prompt_token_count: tokens.max(1) } })
     }
 }
 
@@ -118,28 +129,28 @@ impl BatchEmbedContents {
     pub(super) fn to(body: &Value) -> Result<Self, Fault> {
         let requests = body["requests"].as_array().ok_or(Fault::Missing("requests"))?;
         check_count(requests.len(), 1, "requests")?;
-        let mut numbers = 0;
-        let mut embeddings = Vec::with_capacity(requests.len());
+        let (mut embeddings, mut numbers, mut prompt_token_count) = (Vec::new(), 0, 0);
         for request in requests {
-            let embedding = Values::to(request)?;
+            let (embedding, tokens) = values(request)?;
             numbers += embedding.values.len();
+            prompt_token_count += tokens;
             check_count(1, numbers, "requests")?;
             embeddings.push(embedding);
         }
-        Ok(Self { embeddings })
+        let prompt_token_count = prompt_token_count.max(1);
+        Ok(Self { embeddings, usage_metadata: UsageMetadata { prompt_token_count } })
     }
 }
 
-impl Values {
-    fn to(request: &Value) -> Result<Self, Fault> {
-        let content = request.get("content").ok_or(Fault::Missing("content"))?;
-        let config = request.get("embedContentConfig").unwrap_or(request);
-        let asked = either(config, "outputDimensionality", "output_dimensionality");
-        let dimensions = dimensions(asked, "outputDimensionality")?;
-        let mut text = String::new();
-        each_text(content, &mut |part| text += part);
-        Ok(Self { values: unit_vector(seed(&text), dimensions) })
-    }
+/// The vector of a Gemini request, and its tokens.
+fn values(request: &Value) -> Result<(Values, u64), Fault> {
+    let content = request.get("content").ok_or(Fault::Missing("content"))?;
+    let config = request.get("embedContentConfig").unwrap_or(request);
+    let asked = either(config, "outputDimensionality", "output_dimensionality");
+    let dimensions = dimensions(asked, "outputDimensionality")?;
+    let mut text = String::new();
+    each_text(content, &mut |part| text += part);
+    Ok((Values { values: unit_vector(seed(&text), dimensions) }, tokens(text.len())))
 }
 
 fn dimensions(asked: &Value, name: &'static str) -> Result<usize, Fault> {
@@ -253,7 +264,8 @@ mod tests {
         let one = EmbedContent::to(&json!({ "content": content, "outputDimensionality": 3 })).unwrap();
         assert_eq!(one.embedding.values, unit_vector(seed("hello"), 3));
         let many = json!({ "requests": [{ "content": content }, { "content": content }] });
-        assert_eq!(BatchEmbedContents::to(&many).unwrap().embeddings.len(), 2);
+        let many = BatchEmbedContents::to(&many).unwrap();
+        assert_eq!((many.embeddings.len(), many.usage_metadata.prompt_token_count), (2, 4));
         let wide = vec![json!({ "content": content, "outputDimensionality": 4_096 }); 257];
         let refused = BatchEmbedContents::to(&json!({ "requests": wide })).unwrap_err();
         assert_eq!(refused, Fault::OutOfRange("requests"));

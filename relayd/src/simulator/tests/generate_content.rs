@@ -104,6 +104,7 @@ async fn tokens_are_counted_and_texts_embedded() {
     let content = json!({ "content": { "parts": [{ "text": "hi" }] }, "outputDimensionality": 3 });
     let one = post(&path("sim-embed", "embedContent"), &content).await.json();
     assert_eq!(one["embedding"]["values"].as_array().unwrap().len(), 3);
+    assert_eq!(one["usageMetadata"], json!({ "promptTokenCount": 1 }));
     let many = json!({ "requests": [content, content] });
     let many = post(&path("sim-embed", "batchEmbedContents"), &many).await.json();
     assert_eq!(many["embeddings"], json!([one["embedding"], one["embedding"]]));

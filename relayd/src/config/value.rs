@@ -1,0 +1,240 @@
+//! Values of settings that are more than a number or a text.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A time in milliseconds, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(u64);
+
+impl Millis {
+    /// Takes milliseconds.
+    pub const fn new(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// The milliseconds.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The same time as a duration.
+    pub const fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
+/// Which pages in browsers may call: `false`, or a list of origins, where `"*"` stands for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "WrittenCors", try_from = "WrittenCors")]
+pub enum Cors {
+    /// None.
+    #[default]
+    Off,
+    /// Those of these origins, such as `https://app.example.com`.
+    Origins(Vec<String>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "must be false or a list of origins such as [\"https://app.example.com\"]")]
+enum WrittenCors {
+    Switch(bool),
+    Origins(Vec<String>),
+    /// From the environment, separated by commas.
+    Listed(String),
+}
+
+/// `cors` is neither off nor a list of origins.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotCors {
+    #[error("true does not say for whom; list the origins, or [\"*\"] for all of them")]
+    On,
+    #[error("{0:?} is not an origin such as \"https://app.example.com\", without a path")]
+    NotOrigin(String),
+}
+
+impl TryFrom<WrittenCors> for Cors {
+    type Error = NotCors;
+
+    fn try_from(written: WrittenCors) -> Result<Self, NotCors> {
+        let origins = match written {
+            WrittenCors::Switch(false) => return Ok(Self::Off),
+            WrittenCors::Switch(true) => return Err(NotCors::On),
+            WrittenCors::Origins(origins) => origins,
+            WrittenCors::Listed(text) => text.split(',').map(|origin| origin.trim().to_owned()).collect(),
+        };
+        match origins.iter().find(|origin| !is_origin(origin)) {
+            Some(wrong) => Err(NotCors::NotOrigin(wrong.clone())),
+            None => Ok(Self::Origins(origins)),
+        }
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    text == "*"
+        || host.is_some_and(|host| {
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@,".contains(&byte))
+        })
+}
+
+impl From<Cors> for WrittenCors {
+    fn from(cors: Cors) -> Self {
+        match cors {
+            Cors::Off => Self::Switch(false),
+            Cors::Origins(origins) => Self::Origins(origins),
+        }
+    }
+}
+
+/// Where what must last is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum StoreUrl {
+    /// In files of the data folder.
+    #[default]
+    Embedded,
+}
+
+/// The URL names no store of this version.
+#[derive(Debug, thiserror::Error)]
+#[error("this version has one store, which is called \"embedded\"")]
+pub struct NoStore;
+
+impl TryFrom<String> for StoreUrl {
+    type Error = NoStore;
+
+    fn try_from(url: String) -> Result<Self, NoStore> {
+        if url == "embedded" { Ok(Self::Embedded) } else { Err(NoStore) }
+    }
+}
+
+impl From<StoreUrl> for String {
+    fn from(url: StoreUrl) -> Self {
+        match url {
+            StoreUrl::Embedded => "embedded".to_owned(),
+        }
+    }
+}
+
+/// A range of addresses such as `10.0.0.0/8`, or a single one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Network(IpNet);
+
+/// The text is no range of addresses.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an address range such as \"10.0.0.0/8\"")]
+pub struct NotNetwork(String);
+
+impl Network {
+    /// Whether an address lies in it. An IPv4 address counts as itself also when it is written as IPv6.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = NotNetwork;
+
+    fn try_from(text: String) -> Result<Self, NotNetwork> {
+        let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse().ok().or_else(one).map(Self).ok_or(NotNetwork(text))
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.0.to_string()
+    }
+}
+
+/// What is logged at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What went wrong for good.
+    Error,
+    /// What went wrong and was dealt with.
+    Warn,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level as it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_ranges_or_single_addresses() {
+        for (network, address, is_inside) in [
+            ("10.0.0.0/8", "10.9.8.7", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", true),
+            ("fd00::/8", "fd12::1", true),
+            ("::1", "::1", true),
+        ] {
+            let network = Network::try_from(network.to_owned()).unwrap();
+            assert_eq!(network.contains(address.parse().unwrap()), is_inside, "{network:?} {address}");
+        }
+        for wrong in ["", "10.0.0.0/33", "localhost", "10.0.0"] {
+            assert!(Network::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn origins_have_a_scheme_and_no_path() {
+        for (origin, expected) in [
+            ("*", true),
+            ("https://app.example.com", true),
+            ("http://localhost:5173", true),
+            ("http://[::1]:80", true),
+            ("https://app.example.com/", false),
+            ("https://user@app.example.com", false),
+            ("app.example.com", false),
+            ("https://", false),
+            ("https://a b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_origin(origin), expected, "{origin}");
+        }
+    }
+}

@@ -11,4 +11,4 @@ pub mod wire;
 pub use client::{Answer, Call, Client};
 pub use daemon::{Daemon, Setup, until};
 pub use rig::Rig;
-pub use upstream::{Reply, Seen, Step, Upstream};
+pub use upstream::{Reply, Step, Upstream};

@@ -11,8 +11,7 @@ use shared::domain::{AccountKind, Protocol, Provenance};
 
 use crate::support::client::{Raw, status_of};
 use crate::support::daemon::setting;
-use crate::support::upstream::{Reply, Seen, answer};
-use crate::support::{Call, Rig, Setup, Step, wire};
+use crate::support::{Call, Reply, Rig, Seen, Setup, Step, answer, wire};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -9,8 +9,8 @@ use shared::domain::{AccountKind, Protocol, Provenance, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::support::daemon::setting;
-use crate::support::upstream::{self, Reply, Seen, answer};
-use crate::support::{Answer, Call, Client, Rig, Setup, Step, wire};
+use crate::support::upstream;
+use crate::support::{Answer, Call, Client, Reply, Rig, Seen, Setup, Step, answer, wire};
 
 const CLIENTS: usize = 4;
 const CALLS: usize = 12;

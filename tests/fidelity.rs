@@ -12,8 +12,7 @@ use serde_json::Value;
 use shared::admin::AddAccount;
 use shared::domain::{AccountKind, Protocol};
 
-use crate::support::upstream::{Reply, answer};
-use crate::support::{Call, Rig, Setup, wire};
+use crate::support::{Call, Reply, Rig, Setup, answer, wire};
 
 /// Bodies of each property; every one of them crosses the whole path.
 const CASES: u32 = 150;
@@ -233,7 +232,7 @@ fn whole_replies_pass_as_they_are() {
             let protocol = Protocol::ALL[protocol];
             let whole = wire::whole(protocol, "m", wire::Content::Text).to_string();
             let reply = Bytes::from(format!("  {{ \"x\" : {extra},{} \n", &whole[1..]));
-            let pieces = crate::support::upstream::cut(&reply, &[cut.index(reply.len())]);
+            let pieces = crate::support::cut(&reply, &[cut.index(reply.len())]);
             rig.upstream.script(move |_| Reply::stream("application/json", pieces.clone()));
             let answer = runtime.block_on(rig.client.call(&Call::new(protocol, "m")));
             prop_assert_eq!(answer.status, 200);

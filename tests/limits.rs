@@ -4,8 +4,7 @@ use shared::admin::{AddAccount, CreateKey, ShowKey};
 use shared::domain::{AccountKind, Limit, Protocol};
 use tokio::task::JoinSet;
 
-use crate::support::upstream::{Gate, Upstream, answer};
-use crate::support::{Answer, Call, Client, Rig, Step, admin, until};
+use crate::support::{Answer, Call, Client, Gate, Rig, Step, Upstream, admin, answer, until};
 
 fn limits(texts: &[&str]) -> Vec<Limit> {
     texts.iter().map(|text| text.parse().unwrap()).collect()

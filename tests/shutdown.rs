@@ -6,8 +6,7 @@ use shared::admin::{ListAccounts, ListKeys, StopDaemon, SumUsage, UsageBy};
 use shared::domain::{Protocol, Provenance};
 use tokio::net::TcpStream;
 
-use crate::support::upstream::{Gate, Reply};
-use crate::support::{Call, Rig, Step, until, wire};
+use crate::support::{Call, Gate, Reply, Rig, Step, until, wire};
 
 #[tokio::test]
 async fn an_open_stream_is_drained_and_new_connections_are_refused() {

@@ -6,33 +6,47 @@ use std::path::{Path, PathBuf};
 
 use crate::support::daemon::repository;
 
-const PURE: [&str; 5] = ["protocol", "pricing", "limits", "scheduler", "provider"];
+const PURE: [&str; 6] = ["protocol", "pricing", "limits", "scheduler", "provider", "percent"];
 const LEAVES: [&str; 3] = ["store", "config", "clock"];
 
-/// What a module of `relayd` may import besides itself, the leaves left out: they are closed to pure code
+/// What the parts of a request's path may import, one row resting on those above it.
+const BELOW_RELAY: &[&str] = &[
+    "protocol",
+    "pricing",
+    "limits",
+    "scheduler",
+    "provider",
+    "percent",
+    "simulator",
+    "directory",
+    "auth",
+    "upstream",
+    "ledger",
+    "webhook",
+];
+
+/// What a module of `relayd` may import besides itself. The leaves are left out: they are closed to pure code
 /// and to each other, and open to everything else.
-const IMPORTS: [(&str, &[&str]); 16] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     ("protocol", &[]),
     ("pricing", &[]),
     ("limits", &[]),
     ("scheduler", &[]),
-    ("provider", &["protocol"]),
+    ("percent", &[]),
+    // What a reply means for its account is said in the scheduler's words.
+    ("provider", &["protocol", "scheduler", "percent"]),
     // The names of counters, which are plain values.
     ("store", &["limits"]),
     ("config", &[]),
     ("clock", &[]),
-    ("auth", &[]),
-    ("upstream", &["provider", "protocol"]),
+    ("simulator", &["protocol"]),
+    ("directory", &["limits", "scheduler", "provider", "protocol"]),
+    ("auth", &["directory", "percent"]),
+    ("upstream", &["provider", "protocol", "simulator"]),
     ("ledger", &["pricing"]),
     ("webhook", &["upstream"]),
-    (
-        "relay",
-        &["protocol", "pricing", "limits", "scheduler", "provider", "auth", "upstream", "ledger", "webhook"],
-    ),
-    (
-        "admin",
-        &["protocol", "pricing", "limits", "scheduler", "provider", "auth", "upstream", "ledger", "webhook"],
-    ),
+    ("relay", BELOW_RELAY),
+    ("admin", BELOW_RELAY),
     (
         "server",
         &[
@@ -41,6 +55,9 @@ const IMPORTS: [(&str, &[&str]); 16] = [
             "limits",
             "scheduler",
             "provider",
+            "percent",
+            "simulator",
+            "directory",
             "auth",
             "upstream",
             "ledger",
@@ -49,7 +66,6 @@ const IMPORTS: [(&str, &[&str]); 16] = [
             "admin",
         ],
     ),
-    ("lib", &[]),
 ];
 
 /// What pure code has no business with.

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use shared::domain::{Protocol, Provenance};
 use tokio::task::JoinSet;
 
-use crate::support::upstream::{Reply, Seen, cut};
 use crate::support::wire::{self, Content};
-use crate::support::{Call, Client, Rig};
+use crate::support::{Call, Client, Reply, Rig, Seen, cut};
 
 const CLIENTS: usize = 8;
 

@@ -12,7 +12,7 @@ use shared::admin::RequestRow;
 use shared::domain::{Protocol, Provenance};
 use tokio::task::JoinSet;
 
-use crate::support::{Call, Client, Rig, Step, until, upstream, wire};
+use crate::support::{Call, Client, Gate, Rig, Step, until, upstream, wire};
 
 const CLIENTS: usize = 16;
 
@@ -125,7 +125,7 @@ async fn every_sighting_has_one_row_after_kills() {
 #[tokio::test]
 async fn concurrency_held_by_the_dead_is_given_back() {
     let mut rig = rig().await;
-    let gate = upstream::Gate::closed();
+    let gate = Gate::closed();
     let held = gate.clone();
     rig.upstream.script(move |seen| match seen.model().as_str() {
         "held" => upstream::answer(seen).after(Step::Wait(held.clone())),

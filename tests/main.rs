@@ -4,13 +4,35 @@
 #![expect(unreachable_pub, reason = "a test program exports nothing: `pub` means that another file uses it")]
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod architecture;
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod config;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
+mod fidelity;
+#[cfg(test)]
+mod front_door;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod quickstart;
+#[cfg(test)]
 mod sdk;
+#[cfg(test)]
+mod shutdown;
+#[cfg(test)]
+mod simulator;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

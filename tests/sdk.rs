@@ -3,8 +3,8 @@
 use shared::admin::AddAccount;
 use shared::domain::{AccountKind, Protocol, Provenance};
 
-use crate::support::upstream::{self, Ask, Reply, Seen, Step};
-use crate::support::{Rig, python, until, wire};
+use crate::support::upstream;
+use crate::support::{Ask, Reply, Rig, Seen, Step, python, until, wire};
 
 /// The model's name says what is to happen.
 fn script(seen: &Seen) -> Reply {

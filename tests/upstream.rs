@@ -5,8 +5,7 @@ use std::time::Duration;
 use shared::domain::Protocol;
 
 use crate::support::client::{Call, Client};
-use crate::support::upstream::{Gate, Reply, Step, Upstream, answer, cut};
-use crate::support::{until, wire};
+use crate::support::{Gate, Reply, Step, Upstream, answer, cut, until, wire};
 
 fn client(upstream: &Upstream) -> Client {
     Client::new(upstream.address(), "none")

@@ -1,6 +1,7 @@
 //! Calls of the admin API over the daemon's socket, and short forms of those that most tests make.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -13,7 +14,6 @@ use shared::redact::Secret;
 use tokio::net::UnixStream;
 
 /// Why an admin call has no reply.
-#[derive(Debug)]
 pub enum CallError {
     /// The daemon refused it.
     Problem(Problem),
@@ -21,17 +21,16 @@ pub enum CallError {
     Connection(String),
 }
 
-impl CallError {
-    #[track_caller]
-    pub fn problem(self) -> Problem {
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Problem(problem) => problem,
-            Self::Connection(error) => panic!("the admin socket does not answer: {error}"),
+            Self::Problem(problem) => write!(f, "{problem} ({:?})", problem.code),
+            Self::Connection(error) => write!(f, "the admin socket does not answer: {error}"),
         }
     }
 }
 
-fn lost(error: impl std::fmt::Display) -> CallError {
+fn lost(error: impl fmt::Display) -> CallError {
     CallError::Connection(error.to_string())
 }
 

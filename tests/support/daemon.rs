@@ -30,10 +30,8 @@ pub mod setting {
     pub const HEADER_TIMEOUT_MS: Name = ("server", "header_timeout_ms");
     pub const BODY_TIMEOUT_MS: Name = ("server", "body_timeout_ms");
     pub const CONNECTIONS_MAX: Name = ("server", "connections_max");
-    pub const DRAIN_MS: Name = ("server", "drain_ms");
     pub const FIRST_BYTE_TIMEOUT_MS: Name = ("upstream", "first_byte_timeout_ms");
     pub const IDLE_TIMEOUT_MS: Name = ("upstream", "idle_timeout_ms");
-    pub const CONNECT_TIMEOUT_MS: Name = ("upstream", "connect_timeout_ms");
 }
 
 /// What a daemon is started with.
@@ -44,7 +42,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub fn set(mut self, (section, key): setting::Name, value: impl ToString) -> Self {
+    pub fn set(mut self, (section, key): setting::Name, value: u64) -> Self {
         let name = format!("RELAYD__{}__{}", section.to_uppercase(), key.to_uppercase());
         self.settings.insert(name, value.to_string());
         self
@@ -185,7 +183,7 @@ impl Daemon {
     }
 
     pub async fn call<C: AdminCall>(&self, call: &C) -> C::Reply {
-        self.try_call(call).await.unwrap_or_else(|error| panic!("{}: {error:?}", C::PATH))
+        self.try_call(call).await.unwrap_or_else(|error| panic!("{}: {error}", C::PATH))
     }
 
     pub async fn status(&self) -> StatusView {
@@ -248,27 +246,17 @@ impl Daemon {
         self.process.0.try_wait().unwrap().is_none()
     }
 
-    /// Bytes of memory in use, and the most there ever were.
-    pub fn memory(&self) -> Memory {
+    /// The most bytes of memory that there ever were.
+    pub fn memory_peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
-        let bytes = |name: &str| -> u64 {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-        };
-        Memory { now: bytes("VmRSS:"), peak: bytes("VmHWM:") }
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// What the daemon wrote to its standard output and error.
     pub fn output(&self) -> String {
         fs::read_to_string(self.data().join("stderr.log")).unwrap_or_default()
     }
-}
-
-/// Resident memory in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    pub now: u64,
-    pub peak: u64,
 }
 
 impl Drop for Daemon {

@@ -4,11 +4,15 @@ pub mod admin;
 pub mod client;
 pub mod daemon;
 pub mod python;
+pub mod reply;
 pub mod rig;
+pub mod seen;
 pub mod upstream;
 pub mod wire;
 
 pub use client::{Answer, Call, Client};
 pub use daemon::{Daemon, Setup, until};
+pub use reply::{Gate, Reply, Step, cut};
 pub use rig::Rig;
-pub use upstream::{Reply, Seen, Step, Upstream};
+pub use seen::{Ask, Seen};
+pub use upstream::{Upstream, answer};

@@ -1,0 +1,350 @@
+//! The control program end to end: what an operator types, and what programs read.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use shared::domain::{AccountKind, Protocol};
+
+use crate::support::daemon::relayctl;
+use crate::support::{Call, Rig, Setup, wire};
+
+const SECRET: &str = "sk-upstream-very-private";
+
+fn command(data: &Path, args: &[&str]) -> Command {
+    let mut command = relayctl();
+    command.arg("--data").arg(data).args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command that must succeed; what it prints.
+#[track_caller]
+fn run(data: &Path, args: &[&str]) -> String {
+    let output = command(data, args).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{args:?}: {stdout}{stderr}");
+    stdout.into_owned()
+}
+
+/// Runs a command with `--output json`.
+#[track_caller]
+fn json(data: &Path, args: &[&str]) -> Value {
+    let printed = run(data, &[args, &["--output", "json"]].concat());
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"))
+}
+
+/// Runs a command that must fail; the one sentence that it says.
+#[track_caller]
+fn refused(data: &Path, args: &[&str]) -> String {
+    let output = command(data, args).output().unwrap();
+    assert!(!output.status.success(), "{args:?} went well");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.trim().is_empty() && !said.contains("panicked"), "{args:?}: {said}");
+    said
+}
+
+fn add_account(rig: &Rig, kind: &str, name: &str, more: &[&str]) -> Value {
+    let base_url = rig.upstream.base_url(name);
+    let args = [
+        &["account", "add", kind, "--name", name, "--base-url", &base_url, "--secret-env", "THE_SECRET"],
+        more,
+        &["--output", "json"],
+    ]
+    .concat();
+    let output = command(rig.daemon.data(), &args).env("THE_SECRET", SECRET).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn from_an_empty_daemon_to_a_bill() {
+    let rig = Rig::bare(Setup::default()).await;
+    let data = rig.daemon.data();
+    let account = add_account(&rig, "claude-console", "main", &["--model", "claude-*", "--priority", "10"]);
+    assert_eq!((&account["name"], &account["has_secret"]), (&json!("main"), &json!(true)));
+    run(
+        data,
+        &[
+            "pricing",
+            "set",
+            "claude-test",
+            "--input",
+            "3",
+            "--output",
+            "15",
+            "--cache-read",
+            "0.3",
+            "--cache-write-5m",
+            "3.75",
+            "--cache-write-1h",
+            "6",
+        ],
+    );
+    let key = json(data, &["key", "create", "alice", "--limit", "4 concurrent"]);
+    let (id, secret) = (key["id"].as_str().unwrap(), key["key"].as_str().unwrap());
+    assert!(id.starts_with("key_") && secret.starts_with("cr_") && secret.len() == 3 + 64, "{key}");
+    rig.daemon
+        .client(secret)
+        .call(&Call::new(Protocol::Messages, "claude-test").streamed())
+        .await
+        .expect(200);
+    rig.daemon.settled().await;
+
+    let rows = json(data, &["usage", "--by", "key"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["name"] == "alice").expect("no row");
+    assert_eq!(row["requests"], 1);
+    assert_eq!(row["usage"], serde_json::to_value(wire::usage(Protocol::Messages)).unwrap());
+    assert_eq!(row["provenance"], json!({"measured": 1}));
+    // 25 x 3 + 15 x 15 + 40 x 0.3 + 7 x 3.75 + 3 x 6 dollars per million.
+    assert_eq!(row["cost"], "0.00035625", "{row}");
+    for by in ["account", "model", "day"] {
+        assert_eq!(json(data, &["usage", "--by", by])[0]["cost"], "0.00035625", "{by}");
+    }
+    let requests = json(data, &["requests"]);
+    assert_eq!((&requests[0]["model"], &requests[0]["status"]), (&json!("claude-test"), &json!(200)));
+    let table = run(data, &["usage"]);
+    assert!(table.contains("alice"), "{table}");
+}
+
+#[tokio::test]
+async fn keys_are_managed() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    let made = json(
+        data,
+        &["key", "create", "bob", "--owner", "team", "--permission", "claude", "--deny-model", "*-x"],
+    );
+    let listed = json(data, &["key", "list"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert!(!listed.to_string().contains(made["key"].as_str().unwrap()), "a list shows a key");
+    let view = json(data, &["key", "show", "bob"]);
+    assert_eq!((&view["owner"], &view["permissions"]), (&json!("team"), &json!(["claude"])));
+    json(data, &["key", "update", "bob", "--name", "robert", "--limit", "60 requests per minute"]);
+    let view = json(data, &["key", "show", "robert"]);
+    assert_eq!(view["limits"][0]["limit"], "60 requests per minute");
+    run(data, &["key", "disable", "robert"]);
+    assert_eq!(json(data, &["key", "show", "robert"])["state"], "disabled");
+    run(data, &["key", "enable", "robert"]);
+    run(data, &["key", "delete", "robert", "--yes"]);
+    assert_eq!(json(data, &["key", "list"]).as_array().unwrap().len(), 1);
+
+    assert!(refused(data, &["key", "show", "nobody"]).contains("nobody"));
+    refused(data, &["key", "create", "everything"]);
+    assert!(refused(data, &["key", "create", "eve", "--limit", "5 apples per day"]).contains("apples"));
+    refused(data, &["key", "create", "eve", "--account", "no-such-account"]);
+}
+
+/// Three accounts whose secrets came from the environment, a file and the standard input.
+fn add_three(rig: &Rig) {
+    let data = rig.daemon.data();
+    add_account(
+        rig,
+        "claude-console",
+        "one",
+        &["--map", "fast=claude-haiku", "--header", "x-team: secret-team"],
+    );
+    let file = data.join("secret.txt");
+    std::fs::write(&file, format!("{SECRET}-2\n")).unwrap();
+    let add = |kind: &str, name: &str, base_url: &str, secret: &[&str]| {
+        let args = ["account", "add", kind, "--name", name, "--base-url", base_url];
+        command(data, &[&args[..], secret].concat())
+    };
+    let base_url = format!("{}/v1", rig.upstream.base_url("two"));
+    let mut from_file = add("openai-responses", "two", &base_url, &["--secret-file", file.to_str().unwrap()]);
+    assert!(from_file.stdout(Stdio::null()).status().unwrap().success());
+    std::fs::remove_file(file).unwrap();
+    let mut from_stdin = add("gemini-api", "three", &rig.upstream.base_url("three"), &["--secret-stdin"]);
+    let mut child = from_stdin.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{SECRET}-3\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn secrets_are_used_and_never_shown() {
+    let rig = Rig::bare(Setup::default()).await;
+    add_three(&rig);
+    rig.client.call(&Call::new(Protocol::Messages, "fast")).await.expect(200);
+    rig.client.call(&Call::new(Protocol::Responses, "m")).await.expect(200);
+    rig.client.call(&Call::new(Protocol::GenerateContent, "m")).await.expect(200);
+    let seen = rig.upstream.take_seen();
+    assert_eq!((seen[0].model().as_str(), seen[0].header("x-api-key")), ("claude-haiku", Some(SECRET)));
+    assert_eq!(seen[0].header("x-team"), Some("secret-team"));
+    assert_eq!(seen[1].header("authorization"), Some(format!("Bearer {SECRET}-2").as_str()));
+    assert_eq!(seen[2].header("x-goog-api-key"), Some(format!("{SECRET}-3").as_str()));
+
+    let data = rig.daemon.data();
+    for args in
+        [&["account", "list"][..], &["account", "show", "one"], &["status"], &["audit"], &["config", "show"]]
+    {
+        for format in ["json", "table"] {
+            let printed = run(data, &[args, &["--output", format]].concat());
+            assert!(!printed.contains(SECRET) && !printed.contains("secret-team"), "{args:?}: {printed}");
+        }
+    }
+    assert!(!rig.daemon.output().contains(SECRET), "a secret is in the log");
+    assert!(!rig.daemon.output().contains(&rig.key), "a key is in the log");
+}
+
+#[tokio::test]
+async fn accounts_are_managed() {
+    let rig = Rig::bare(Setup::default()).await;
+    let data = rig.daemon.data();
+    add_three(&rig);
+    rig.client.call(&Call::new(Protocol::Messages, "fast")).await.expect(200);
+    run(data, &["account", "pause", "one"]);
+    assert_eq!(json(data, &["account", "show", "one"])["health"]["state"], "paused");
+    run(data, &["account", "resume", "one"]);
+    assert_eq!(json(data, &["account", "update", "one", "--priority", "7"])["priority"], 7);
+    run(data, &["key", "update", "everything", "--account", "one"]);
+    assert!(refused(data, &["account", "remove", "one", "--yes"]).contains("everything"));
+    run(data, &["account", "remove", "one", "--yes", "--force"]);
+    run(data, &["account", "remove", "two", "--yes"]);
+    assert_eq!(json(data, &["account", "list"]).as_array().unwrap().len(), 1);
+    // The usage of what is gone stays.
+    rig.daemon.settled().await;
+    let rows = json(data, &["usage", "--by", "account"]);
+    assert!(rows.as_array().unwrap().iter().any(|row| row["name"] == "one"), "{rows}");
+    refused(
+        data,
+        &["account", "add", "claude-console", "--name", "three", "--base-url", "http://127.0.0.1:9"],
+    );
+    refused(data, &["account", "add", "no-such-kind", "--name", "four"]);
+}
+
+#[tokio::test]
+async fn accounts_are_tested() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    let report = json(data, &["account", "test", "claude", "--model", "m"]);
+    assert_eq!((&report["ok"], &report["status"]), (&json!(true), &json!(200)));
+    rig.upstream.script(|seen| crate::support::Reply::error(seen.protocol(), 401, &[]));
+    let output =
+        command(data, &["account", "test", "claude", "--model", "m", "--output", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["ok"], &report["status"]), (&json!(false), &json!(401)));
+}
+
+#[tokio::test]
+async fn explain_gives_a_reason_for_every_account() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    rig.add(AccountKind::ClaudeConsole, "second").await;
+    run(data, &["account", "pause", "second"]);
+    let told = json(data, &["explain", "--key", "everything", "--model", "m", "--protocol", "messages"]);
+    let accounts = told["accounts"].as_array().unwrap();
+    assert_eq!(accounts.len(), 4);
+    assert!(
+        accounts.iter().all(|account| account["reason"].as_str().is_some_and(|reason| !reason.is_empty()))
+    );
+    let chosen: Vec<_> = accounts.iter().filter(|account| account["chosen"] == true).collect();
+    assert_eq!(chosen.len(), 1);
+    assert_eq!((&chosen[0]["name"], &told["chosen"]), (&json!("claude"), &chosen[0]["id"]));
+    let paused = accounts.iter().find(|account| account["name"] == "second").unwrap();
+    assert!(paused["reason"].as_str().unwrap().contains("paused"), "{paused}");
+    assert_eq!(rig.upstream.count(), 0);
+    refused(data, &["explain", "--key", "nobody", "--model", "m"]);
+}
+
+#[tokio::test]
+async fn prices_are_shown_updated_and_set() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    let built_in = json(data, &["pricing", "show"]);
+    let built_in = built_in.as_array().unwrap();
+    assert!(built_in.len() >= 20 && built_in.iter().all(|price| price["source"] == "built_in"));
+
+    let file = data.join("prices.json");
+    let list = json!({
+        "listed-model": {"input_cost_per_token": 2e-6, "output_cost_per_token": 1e-5, "mode": "chat"},
+    });
+    std::fs::write(&file, list.to_string()).unwrap();
+    let path = file.to_str().unwrap();
+    let dry = json(data, &["pricing", "update", "--file", path, "--dry-run"]);
+    assert_eq!(dry["added"], 1, "{dry}");
+    assert_eq!(json(data, &["pricing", "show", "listed-model"]), json!([]));
+    json(data, &["pricing", "update", "--file", path]);
+    let listed = json(data, &["pricing", "show", "listed-model"]);
+    assert_eq!(
+        (&listed[0]["source"], &listed[0]["prices"]["input"]),
+        (&json!("file"), &json!("2")),
+        "{listed}"
+    );
+
+    run(data, &["pricing", "set", "listed-model", "--input", "1", "--output", "4"]);
+    let set = json(data, &["pricing", "show", "listed-model"]);
+    assert_eq!((&set[0]["source"], &set[0]["prices"]["input"]), (&json!("set"), &json!("1")));
+
+    // A file that is no price list changes nothing.
+    for broken in ["", "[]", "{\"m\":", "{\"m\": {\"input_cost_per_token\": -1}}"] {
+        std::fs::write(&file, broken).unwrap();
+        let before = json(data, &["pricing", "show"]);
+        let _ = command(data, &["pricing", "update", "--file", path]).output().unwrap();
+        if broken.starts_with("{\"m\": ") {
+            continue;
+        }
+        refused(data, &["pricing", "update", "--file", path]);
+        assert_eq!(json(data, &["pricing", "show"]), before);
+    }
+}
+
+#[tokio::test]
+async fn every_change_is_one_audit_entry() {
+    let rig = Rig::bare(Setup::default()).await;
+    let data = rig.daemon.data();
+    let count = || json(data, &["audit", "--limit", "1000"]).as_array().unwrap().len();
+    let before = count();
+    add_account(&rig, "claude-console", "audited", &[]);
+    for args in [
+        &["key", "create", "audited"][..],
+        &["key", "disable", "audited"],
+        &["key", "update", "audited", "--owner", "me"],
+        &["account", "pause", "audited"],
+        &["pricing", "set", "m", "--input", "1"],
+        &["key", "delete", "audited", "--yes"],
+        &["account", "remove", "audited", "--yes"],
+    ] {
+        run(data, args);
+    }
+    for args in [&["key", "list"][..], &["status"], &["explain", "--key", "everything", "--model", "m"]] {
+        run(data, args);
+    }
+    refused(data, &["key", "disable", "nobody"]);
+    assert_eq!(count() - before, 8);
+    let entries = json(data, &["audit"]);
+    let newest = &entries[0];
+    assert_eq!(
+        (&newest["name"], &newest["uid"]),
+        (&json!("audited"), &json!(rustix::process::getuid().as_raw()))
+    );
+    assert!(newest["action"].as_str().unwrap().starts_with("account."), "{newest}");
+    let owner =
+        entries.as_array().unwrap().iter().find(|entry| entry["fields"].to_string().contains("owner"));
+    assert_eq!(owner.expect("no entry names the field")["action"], "key.update");
+}
+
+#[tokio::test]
+async fn files_are_for_their_owner_alone() {
+    let rig = Rig::start().await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&rig.daemon.socket()), 0o600);
+    for entry in std::fs::read_dir(rig.daemon.data()).unwrap() {
+        let path = entry.unwrap().path();
+        let is_ours = path.file_name().is_some_and(|name| name != "stderr.log");
+        if is_ours && path.is_file() {
+            assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+            let bytes = std::fs::read(&path).unwrap();
+            for secret in [rig.key.as_bytes(), b"sk-upstream-claude"] {
+                assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_daemon_it_says_what_to_do() {
+    let folder = crate::support::daemon::temporary_folder();
+    let said = refused(folder.path(), &["status"]);
+    assert!(said.contains("relayd"), "{said}");
+}

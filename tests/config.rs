@@ -1,0 +1,109 @@
+//! Settings: from a file and from the environment, checked before anything starts.
+
+use std::path::Path;
+use std::process::Output;
+
+use shared::admin::ShowConfig;
+
+use crate::support::daemon::{relayctl, relayd, repository, temporary_folder};
+use crate::support::{Daemon, Setup, daemon::setting};
+
+const EXAMPLE: &str = "config.example.toml";
+
+fn check(file: Option<&Path>, environment: &[(&str, &str)]) -> Output {
+    let mut command = relayd();
+    command.arg("--check").envs(environment.iter().copied());
+    if let Some(file) = file {
+        command.arg("--config").arg(file);
+    }
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn is_refused(output: &Output, naming: &str) {
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{printed}");
+    assert!(printed.contains(naming), "{naming} is not named: {printed}");
+    assert!(!printed.contains("panicked"), "{printed}");
+}
+
+#[track_caller]
+fn is_fine(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn nothing_is_needed_and_the_example_is_valid() {
+    is_fine(&check(None, &[]));
+    is_fine(&check(Some(&repository().join(EXAMPLE)), &[]));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = temporary_folder();
+    for (text, naming) in [
+        ("[server]\nno_such_key = 1\n", "no_such_key"),
+        ("[no_such_section]\nx = 1\n", "no_such_section"),
+        ("[server]\nbody_bytes_max = \"many\"\n", "body_bytes_max"),
+        ("[server]\nbody_bytes_max = -1\n", "body_bytes_max"),
+        ("[server\n", "config.toml"),
+    ] {
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, text).unwrap();
+        is_refused(&check(Some(&file), &[]), naming);
+    }
+    is_refused(&check(Some(&folder.path().join("missing.toml")), &[]), "missing.toml");
+}
+
+#[test]
+fn mistakes_in_the_environment_are_named() {
+    let naming = |output: &Output, name: &str| {
+        let printed = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(!output.status.success() && printed.contains(name), "{printed}");
+    };
+    naming(&check(None, &[("RELAYD__SERVER__NO_SUCH_KEY", "1")]), "no_such_key");
+    naming(&check(None, &[("RELAYD__NO_SUCH_SECTION__X", "1")]), "no_such_section");
+    naming(&check(None, &[("RELAYD__SERVER__BODY_BYTES_MAX", "many")]), "body_bytes_max");
+}
+
+#[tokio::test]
+async fn a_daemon_does_not_start_on_mistakes() {
+    let folder = temporary_folder();
+    let mut command = relayd();
+    command.arg("--data").arg(folder.path()).args(["--listen", "127.0.0.1:0"]);
+    let output = command.env("RELAYD__SERVER__NO_SUCH_KEY", "1").output().unwrap();
+    assert!(!output.status.success());
+    assert!(!folder.path().join("relayd.sock").exists());
+}
+
+async fn shown(daemon: &Daemon) -> toml::Table {
+    daemon.call(&ShowConfig {}).await.toml.parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_environment_overrides_and_is_shown() {
+    let defaults = Daemon::start().await;
+    let (section, key) = setting::BODY_BYTES_MAX;
+    let default = shown(&defaults).await[section][key].as_integer().unwrap();
+    assert_eq!(default, 100 * 1024 * 1024);
+    let daemon = Setup::default().set(setting::BODY_BYTES_MAX, 4_321).start().await;
+    assert_eq!(shown(&daemon).await[section][key].as_integer(), Some(4_321));
+
+    let output = relayctl().arg("--data").arg(daemon.data()).args(["config", "show"]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("4321") || printed.contains("4_321"), "{printed}");
+}
+
+#[test]
+fn the_control_program_checks_files_too() {
+    let folder = temporary_folder();
+    let file = folder.path().join("config.toml");
+    let check = || {
+        let mut command = relayctl();
+        command.args(["config", "check"]).arg(&file).env("HOME", folder.path()).output().unwrap()
+    };
+    std::fs::write(&file, "[server]\nbody_bytes_max = 1000\n").unwrap();
+    is_fine(&check());
+    std::fs::write(&file, "[server]\nno_such_key = 1\n").unwrap();
+    is_refused(&check(), "no_such_key");
+}

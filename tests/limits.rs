@@ -1,0 +1,223 @@
+//! Limits on requests and concurrency, of keys and of accounts.
+
+use shared::admin::{AddAccount, CreateKey, ShowKey};
+use shared::domain::{AccountKind, Limit, Protocol};
+use tokio::task::JoinSet;
+
+use crate::support::{Answer, Call, Client, Gate, Rig, Step, Upstream, admin, answer, until};
+
+fn limits(texts: &[&str]) -> Vec<Limit> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn limited(name: &str, texts: &[&str]) -> CreateKey {
+    CreateKey { limits: limits(texts), ..admin::key(name) }
+}
+
+fn seconds_to_wait(answer: &Answer) -> u64 {
+    answer.header("retry-after").expect("no retry-after").parse().expect("retry-after is no number")
+}
+
+async fn used_and_held(rig: &Rig, key: &str) -> Vec<(u64, u64)> {
+    let view = rig.daemon.call(&ShowKey { key: key.to_owned() }).await;
+    view.limits.iter().map(|limit| (limit.used, limit.held)).collect()
+}
+
+#[tokio::test]
+async fn requests_in_a_window() {
+    let rig = Rig::start().await;
+    for protocol in Protocol::ALL {
+        let name = protocol.name();
+        let client = rig.client_of(&limited(name, &["3 requests per hour"])).await;
+        for _ in 0..3 {
+            client.call(&Call::new(protocol, "m").streamed()).await.expect(200);
+        }
+        let refused = client.call(&Call::new(protocol, "m")).await.expect(429);
+        let message = refused.error_message(protocol);
+        assert!(message.contains("3 requests per hour"), "{message}");
+        let wait = seconds_to_wait(&refused);
+        assert!((3_500..=3_600).contains(&wait), "{wait}");
+        rig.daemon.settled().await;
+        assert_eq!(used_and_held(&rig, name).await, [(3, 0)]);
+    }
+    assert_eq!(rig.upstream.count(), 12);
+}
+
+#[tokio::test]
+async fn requests_in_total_survive_a_restart_and_a_crash() {
+    let mut rig = Rig::start().await;
+    let key = rig.daemon.call(&limited("total", &["4 requests in total"])).await.key.expose().to_owned();
+    let call = Call::new(Protocol::Messages, "m");
+    rig.daemon.client(&key).call(&call).await.expect(200);
+    rig.daemon.terminate();
+    assert!(rig.daemon.ended().await.success());
+    rig.start_again().await;
+    rig.daemon.client(&key).call(&call).await.expect(200);
+    rig.daemon.client(&key).call(&call).await.expect(200);
+    rig.daemon.kill();
+    rig.start_again().await;
+    rig.daemon.client(&key).call(&call).await.expect(200);
+    rig.daemon.client(&key).call(&call).await.expect(429).error_message(Protocol::Messages);
+}
+
+#[tokio::test]
+async fn a_window_ends() {
+    let rig = Rig::start().await;
+    let client = rig.client_of(&limited("window", &["2 requests per 2 seconds"])).await;
+    let call = Call::new(Protocol::Messages, "m");
+    let mut statuses = Vec::new();
+    until("a refusal", async || {
+        statuses.push(client.call(&call).await.status);
+        (statuses.last() == Some(&429)).then_some(())
+    })
+    .await;
+    until("the next window", async || (client.call(&call).await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn request_limits_are_exact_under_parallel_load() {
+    let rig = Rig::start().await;
+    let client = rig.client_of(&limited("parallel", &["25 requests per hour"])).await;
+    let mut calls = JoinSet::new();
+    for number in 0..100 {
+        let client = client.clone();
+        calls.spawn(async move { client.call(&Call::new(Protocol::ALL[number % 4], "m")).await.status });
+    }
+    let statuses = calls.join_all().await;
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 25);
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 75);
+    assert_eq!(rig.upstream.count(), 25);
+}
+
+/// Holds every answer back until the gate opens.
+fn hold(upstream: &Upstream) -> Gate {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    upstream.script(move |seen| answer(seen).after(Step::Wait(held.clone())));
+    gate
+}
+
+/// Sends calls at once; the refused ones are back when `admitted` are open at the upstream.
+async fn storm(rig: &Rig, client: &Client, calls: usize, admitted: usize) -> (JoinSet<Answer>, Vec<Answer>) {
+    let mut open = JoinSet::new();
+    for number in 0..calls {
+        let client = client.clone();
+        let call = Call::new(Protocol::ALL[number % 4], "m");
+        let call = if number % 2 == 0 { call } else { call.streamed() };
+        open.spawn(async move { client.call(&call).await });
+    }
+    let mut refused = Vec::new();
+    for _ in 0..calls - admitted {
+        refused.push(open.join_next().await.unwrap().unwrap());
+    }
+    until("the rest is open", async || (rig.upstream.answering() == admitted).then_some(())).await;
+    (open, refused)
+}
+
+#[tokio::test]
+async fn concurrency_is_exact_and_nothing_stays_held() {
+    let rig = Rig::start().await;
+    let client = rig.client_of(&limited("storm", &["3 concurrent"])).await;
+    for _ in 0..5 {
+        let gate = hold(&rig.upstream);
+        let (open, refused) = storm(&rig, &client, 24, 3).await;
+        for answer in &refused {
+            assert_eq!(answer.status, 429, "{}", answer.text());
+            assert!(seconds_to_wait(answer) >= 1);
+            assert!(answer.text().contains("3 concurrent"), "{}", answer.text());
+        }
+        assert_eq!(used_and_held(&rig, "storm").await[0].1, 3);
+        gate.open();
+        for answer in open.join_all().await {
+            answer.expect(200);
+        }
+        until("nothing is held", async || (used_and_held(&rig, "storm").await[0].1 == 0).then_some(())).await;
+    }
+    assert_eq!(rig.upstream.count(), 15);
+}
+
+#[tokio::test]
+async fn clients_that_go_away_hold_nothing() {
+    let rig = Rig::start().await;
+    let client = rig.client_of(&limited("leavers", &["4 concurrent"])).await;
+    for round in 1..=5 {
+        let _gate = hold(&rig.upstream);
+        let (mut open, _refused) = storm(&rig, &client, 12, 4).await;
+        open.shutdown().await;
+        until("nothing is held", async || (used_and_held(&rig, "leavers").await[0].1 == 0).then_some(()))
+            .await;
+        until("the upstream is let go", async || (rig.upstream.gone() == 4 * round).then_some(())).await;
+    }
+    rig.upstream.script(answer);
+    client.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
+}
+
+async fn two_accounts(texts: &[&str]) -> Rig {
+    let rig = Rig::bare(crate::support::Setup::default()).await;
+    for name in ["one", "two"] {
+        let account = rig.account(AccountKind::ClaudeConsole, name);
+        rig.daemon.call(&AddAccount { limits: limits(texts), ..account }).await;
+    }
+    rig
+}
+
+fn messages(client: &Client) -> impl Future<Output = Answer> + Send + 'static {
+    let client = client.clone();
+    async move { client.call(&Call::new(Protocol::Messages, "m")).await }
+}
+
+#[tokio::test]
+async fn concurrency_of_accounts_spills_over_and_then_refuses() {
+    let rig = two_accounts(&["2 concurrent"]).await;
+    let gate = hold(&rig.upstream);
+    let mut open = JoinSet::new();
+    for _ in 0..12 {
+        open.spawn(messages(&rig.client));
+    }
+    for _ in 0..8 {
+        let refused = open.join_next().await.unwrap().unwrap();
+        assert!([429, 503].contains(&refused.status), "{}", refused.text());
+        assert!(seconds_to_wait(&refused) >= 1);
+        refused.error_message(Protocol::Messages);
+    }
+    until("four are open", async || (rig.upstream.answering() == 4).then_some(())).await;
+    for name in ["one", "two"] {
+        assert_eq!(rig.upstream.seen().iter().filter(|seen| seen.account == name).count(), 2);
+        assert_eq!(rig.show(name).await.limits[0].held, 2);
+    }
+    gate.open();
+    for answer in open.join_all().await {
+        answer.expect(200);
+    }
+    until("nothing is held", async || (rig.show("one").await.limits[0].held == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn requests_of_accounts_spill_over_and_then_refuse() {
+    let rig = two_accounts(&["3 requests per hour"]).await;
+    for _ in 0..6 {
+        messages(&rig.client).await.expect(200);
+    }
+    let refused = messages(&rig.client).await;
+    assert!([429, 503].contains(&refused.status), "{}", refused.text());
+    assert!(seconds_to_wait(&refused) > 3_000);
+    for name in ["one", "two"] {
+        assert_eq!(rig.upstream.seen().iter().filter(|seen| seen.account == name).count(), 3);
+    }
+}
+
+#[tokio::test]
+async fn counting_and_listing_take_nothing() {
+    let rig = Rig::start().await;
+    let client = rig.client_of(&limited("counter", &["1 request per hour", "1 concurrent"])).await;
+    for _ in 0..5 {
+        let body = Call::new(Protocol::Messages, "m").body();
+        client.post("/v1/messages/count_tokens", body).await.expect(200);
+        let body = Call::new(Protocol::GenerateContent, "m").body();
+        client.post("/v1beta/models/m:countTokens", body).await.expect(200);
+        client.get("/v1/models").await.expect(200);
+        client.get("/v1/key-info").await.expect(200);
+    }
+    client.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
+    client.call(&Call::new(Protocol::Messages, "m")).await.expect(429);
+}

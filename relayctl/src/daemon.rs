@@ -18,6 +18,8 @@ use crate::when::When;
 /// Open calls may take long to drain; after this time relayctl leaves the daemon to it.
 const DRAIN_WATCHED: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// A daemon that is about to end may take a connection and answer no more.
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
@@ -80,7 +82,7 @@ pub(crate) async fn stop_and_watch(client: &Client, status: &StatusView) -> Resu
 }
 
 async fn has_ended(client: &Client, status: &StatusView) -> bool {
-    match client.call(&ShowStatus {}).await {
+    match client.call_within(PROBE_WITHIN, &ShowStatus {}).await {
         // A service manager may have started the next one already.
         Ok(now) => now.pid != status.pid || now.started_at != status.started_at,
         Err(ClientError::NoAnswer(_)) => !process_lives(status.pid),

@@ -1,3 +1,5 @@
+//! Flags to calls, and accounts to tables.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -18,6 +18,8 @@ use crate::when::When;
 /// Open calls may take long to drain; after this time relayctl leaves the daemon to it.
 const DRAIN_WATCHED: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// A daemon that is about to end may take a connection and answer no more.
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
@@ -37,7 +39,11 @@ pub(crate) async fn status(ctl: &Ctl) -> Result<(), Failure> {
 /// Ends the daemon after asking.
 pub(crate) async fn stop(ctl: &Ctl) -> Result<(), Failure> {
     let status = ctl.client.call(&ShowStatus {}).await?;
-    ctl.prompt.confirm(&format!("stop relayd (process {}, {} open calls)", status.pid, status.in_flight))?;
+    ctl.prompt.confirm(&format!(
+        "stop relayd (process {}, {})",
+        status.pid,
+        format::several(status.in_flight, "open call")
+    ))?;
     let end = stop_and_watch(&ctl.client, &status).await?;
     ctl.out.print(&Done {}, |_, _| end.told(status.pid))
 }
@@ -76,7 +82,7 @@ pub(crate) async fn stop_and_watch(client: &Client, status: &StatusView) -> Resu
 }
 
 async fn has_ended(client: &Client, status: &StatusView) -> bool {
-    match client.call(&ShowStatus {}).await {
+    match client.call_within(PROBE_WITHIN, &ShowStatus {}).await {
         // A service manager may have started the next one already.
         Ok(now) => now.pid != status.pid || now.started_at != status.started_at,
         Err(ClientError::NoAnswer(_)) => !process_lives(status.pid),
@@ -117,19 +123,21 @@ fn status_text(status: &StatusView, look: &Look) -> String {
         .pair("data folder", status.data.as_str())
         .pair("store", Cell::toned(store_text, if is_well { Tone::Good } else { Tone::Bad }))
         .pair("journal", format!("{} in files, epoch {}", format::bytes(journal.bytes), journal.epoch))
-        .pair("not in the store yet", format!("{} records", format::count(journal.unshipped)))
+        .pair("not in the store yet", format::several(journal.unshipped, "record"))
         .pair(
             "open",
             format!(
-                "{} calls, {} connections",
-                format::count(status.in_flight),
-                format::count(status.connections)
+                "{}, {}",
+                format::several(status.in_flight, "call"),
+                format::several(status.connections, "connection")
             ),
         )
         .pair("keys", format::count(status.keys));
     if journal.set_aside > 0 {
-        let text =
-            format!("{} records could not be applied; the log says why", format::count(journal.set_aside));
+        let text = format!(
+            "{} could not be applied; the log says why",
+            format::several(journal.set_aside, "record")
+        );
         grid.pair("set aside", Cell::toned(text, Tone::Bad));
     }
     format!("{}\n\n{}", grid.text(), account::table(&status.accounts, look))
@@ -139,7 +147,7 @@ fn audit_table(entries: &[AuditEntry], look: &Look) -> String {
     if entries.is_empty() {
         return "nothing was changed in this time".to_owned();
     }
-    let mut grid = Grid::new(look, &["when", "who", "action", "name", "id", "fields"]);
+    let mut grid = Grid::new(look, &["when", "who", "action", "name", "id", "~fields"]);
     for entry in entries {
         grid.row([
             format::seen_from(look.now, entry.at).into(),

@@ -40,14 +40,10 @@ fn text(explanation: &Explanation, look: &Look) -> String {
     if explanation.accounts.is_empty() {
         return verdict;
     }
-    let mut grid = Grid::new(look, &["account", "id", "reason"]);
+    let mut grid = Grid::new(look, &["account", "~reason"]);
     for account in &explanation.accounts {
         let tone = if account.chosen { Tone::Good } else { Tone::Neutral };
-        grid.row([
-            Cell::toned(account.name.as_str(), tone),
-            account.id.as_str().into(),
-            account.reason.as_str().into(),
-        ]);
+        grid.row([Cell::toned(account.name.as_str(), tone), account.reason.as_str().into()]);
     }
     format!("{verdict}\n\n{}", grid.text())
 }

@@ -20,6 +20,11 @@ pub(crate) fn count(number: u64) -> String {
     grouped
 }
 
+/// A count of things: `1 call`, `2 calls`.
+pub(crate) fn several(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// Dollars to the digit that matters: cents from a dollar up, more of them below.
 pub(crate) fn dollars(amount: NanoUsd) -> String {
     let nanos = amount.as_nanos().unsigned_abs();
@@ -112,6 +117,14 @@ mod tests {
         ] {
             assert_eq!(count(number), text);
         }
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        assert_eq!(
+            (several(1, "call"), several(2_000, "call")),
+            ("1 call".to_owned(), "2,000 calls".to_owned())
+        );
     }
 
     #[test]

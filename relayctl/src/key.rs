@@ -214,11 +214,10 @@ fn table(keys: &[KeyView], look: &Look) -> String {
         return "no keys yet; `relayctl key create NAME` makes one".to_owned();
     }
     let mut grid =
-        Grid::new(look, &["name", "id", "key", "state", "owner", "serves", "limits", "expires", "created"]);
+        Grid::new(look, &["name", "key", "state", "owner", "~serves", "~limits", "expires", "created"]);
     for key in keys {
         grid.row([
             key.name.as_str().into(),
-            key.id.as_str().into(),
             key.hint.as_str().into(),
             state(key),
             key.owner.as_deref().unwrap_or(NOTHING).into(),
@@ -402,7 +401,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
-        assert!(table(&[view()], &PIPE).starts_with("NAME   ID     KEY"), "{}", table(&[view()], &PIPE));
+        assert!(table(&[view()], &PIPE).starts_with("NAME   KEY"), "{}", table(&[view()], &PIPE));
         assert!(table(&[], &PIPE).contains("key create"));
     }
 }

@@ -5,7 +5,10 @@ use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
 
-use comfy_table::{Attribute, Cell as TableCell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{
+    Attribute, Cell as TableCell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
+    presets,
+};
 use serde::Serialize;
 use shared::domain::Timestamp;
 
@@ -122,9 +125,16 @@ impl From<&str> for Cell {
     }
 }
 
-/// A table in the making. Column names that begin with `>` stand over numbers and are aligned right.
+/// Where a column that may be wrapped is still readable.
+const WRAPPED_WIDTH_MIN: u16 = 16;
+const GAP: u16 = 2;
+
+/// A table in the making. The name of a column may begin with a mark: `>` aligns its numbers right, `~` lets
+/// its cells wrap where the terminal is narrow. Everything else keeps its width, so that it can be copied.
 pub(crate) struct Grid {
     table: Table,
+    width: Option<u16>,
+    wraps: Vec<bool>,
 }
 
 impl Grid {
@@ -132,10 +142,11 @@ impl Grid {
     pub(crate) fn new(look: &Look, columns: &[&str]) -> Self {
         let mut grid = Self::bare(look);
         let head = columns.iter().map(|name| {
-            let name = name.trim_start_matches('>').to_uppercase();
+            let name = name.trim_start_matches(['>', '~']).to_uppercase();
             TableCell::new(name).add_attribute(Attribute::Bold)
         });
         grid.table.set_header(head.collect::<Vec<_>>());
+        grid.wraps = columns.iter().map(|name| name.starts_with('~')).collect();
         for (at, name) in columns.iter().enumerate() {
             if name.starts_with('>')
                 && let Some(column) = grid.table.column_mut(at)
@@ -155,11 +166,7 @@ impl Grid {
         } else {
             table.force_no_tty();
         }
-        match look.width {
-            Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
-            None => table.set_content_arrangement(ContentArrangement::Disabled),
-        };
-        Self { table }
+        Self { table, width: look.width, wraps: vec![false, true] }
     }
 
     /// Adds a row.
@@ -185,9 +192,25 @@ impl Grid {
     /// The finished text.
     pub(crate) fn text(&mut self) -> String {
         for column in self.table.column_iter_mut() {
-            column.set_padding((0, 2));
+            column.set_padding((0, GAP));
+        }
+        match self.width {
+            Some(width) => self.fit(width),
+            None => drop(self.table.set_content_arrangement(ContentArrangement::Disabled)),
         }
         self.table.trim_fmt()
+    }
+
+    fn fit(&mut self, width: u16) {
+        self.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        let widths = self.table.column_max_content_widths();
+        for ((column, wraps), width) in self.table.column_iter_mut().zip(&self.wraps).zip(widths) {
+            let least = Width::Fixed(width.min(WRAPPED_WIDTH_MIN) + GAP);
+            column.set_constraint(match wraps {
+                true => ColumnConstraint::LowerBoundary(least),
+                false => ColumnConstraint::ContentWidth,
+            });
+        }
     }
 }
 
@@ -215,10 +238,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn narrow_terminals_wrap_cells() {
-        let narrow = Look { width: Some(20), ..PIPE };
-        let text = Grid::bare(&narrow).pair("name", "one two three four five six seven").text();
-        assert!(text.lines().count() > 1 && text.lines().all(|line| line.len() <= 20), "{text}");
+    fn narrow_terminals_wrap_prose_and_nothing_else() {
+        let narrow = Look { width: Some(40), ..PIPE };
+        let id = "req_0123456789abcdef0123";
+        let mut grid = Grid::new(&narrow, &["id", "~why"]);
+        let text = grid.row([id.into(), "one two three four five six".into()]).text();
+        assert!(text.contains(id) && text.lines().count() > 2, "{text}");
+        assert!(text.lines().all(|line| line.len() <= 44), "{text}");
+        let wide = Look { width: Some(200), ..PIPE };
+        assert_eq!(Grid::bare(&wide).pair("a", "b c").text(), "a  b c");
     }
 
     #[test]

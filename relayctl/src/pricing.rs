@@ -140,7 +140,7 @@ fn table(prices: &[PriceView], look: &Look) -> String {
     let heads: Vec<String> = shown.iter().map(|class| format!(">{}", class.replace('_', " "))).collect();
     let mut columns = vec!["model", "source"];
     columns.extend(heads.iter().map(String::as_str));
-    columns.push("tiers");
+    columns.push("~tiers");
     let mut grid = Grid::new(look, &columns);
     for price in prices {
         let amounts = shown.iter().map(|class| amount(&price.prices, class).into());

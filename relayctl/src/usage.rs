@@ -143,7 +143,7 @@ fn sums(rows: &[UsageRow], by: ByFlag, look: &Look) -> String {
         ">output",
         ">cost",
         ">unpriced",
-        "numbers",
+        "~numbers",
     ];
     let mut grid = Grid::new(look, &columns);
     for row in rows {
@@ -233,13 +233,12 @@ fn row_by_row(rows: &[RequestRow], names: &Names, look: &Look) -> String {
         "opened",
         "key",
         "account",
-        "model",
+        "~model",
         ">status",
-        "end",
+        "~end",
         ">tokens in",
         ">out",
         ">cost",
-        "numbers",
         ">first byte",
         ">total",
     ];
@@ -250,7 +249,7 @@ fn row_by_row(rows: &[RequestRow], names: &Names, look: &Look) -> String {
     grid.text()
 }
 
-fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 13] {
+fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 12] {
     let name = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());
     [
         row.id.to_string().into(),
@@ -259,14 +258,23 @@ fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 13] {
         row.account.as_ref().map_or_else(|| NOTHING.to_owned(), |account| name(account.as_str())).into(),
         model(row).into(),
         Cell::toned(row.status.to_string(), if row.status < 400 { Tone::Good } else { Tone::Bad }),
-        Cell::toned(row.end.as_str(), if row.end == "complete" { Tone::Neutral } else { Tone::Warning }),
+        end(row),
         format::count(row.usage.prompt_tokens()).into(),
         format::count(row.usage.answer_tokens()).into(),
         cost(row).into(),
-        row.provenance.name().into(),
         row.first_byte_ms.map_or_else(|| NOTHING.to_owned(), format::millis).into(),
         format::millis(row.total_ms).into(),
     ]
+}
+
+/// How it ended, and where its numbers come from unless the upstream gave them.
+fn end(row: &RequestRow) -> Cell {
+    let tone = if row.end == "complete" { Tone::Neutral } else { Tone::Warning };
+    match row.provenance {
+        Provenance::Measured => Cell::toned(row.end.as_str(), tone),
+        other if other.name() == row.end => Cell::toned(row.end.as_str(), tone),
+        other => Cell::toned(format!("{}, {}", row.end, other.name()), tone),
+    }
 }
 
 /// The model that was asked for, and the one that was priced where that is another.
@@ -340,13 +348,21 @@ mod tests {
             end: "complete".to_owned(),
             attempts: 1,
             usage: Usage::of(&[(UsageClass::Input, 12), (UsageClass::Output, 34)]),
-            provenance: Provenance::Measured,
+            provenance: Provenance::Estimated,
             cost: NanoUsd::ZERO,
             unpriced: true,
         };
         let names = Names::from([("key_1".to_owned(), "alice".to_owned())]);
         let text = row_by_row(&[row], &names, &PIPE);
-        for part in ["3 min ago", "alice", "acc_1", "fast (claude-haiku-4-5)", "no price", "1.4 s"] {
+        for part in [
+            "3 min ago",
+            "alice",
+            "acc_1",
+            "fast (claude-haiku-4-5)",
+            "complete, estimated",
+            "no price",
+            "1.4 s",
+        ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
     }

@@ -124,12 +124,18 @@ fn free_address(first: u16) -> Result<SocketAddr, Failure> {
     })
 }
 
-/// The child gets a process group of its own, so that an interrupt at the terminal does not reach it.
+/// The child gets a process group of its own, so that an interrupt at the terminal does not reach it, and
+/// the data folder to work in, so that it keeps no other folder busy. It is no service, even where this
+/// program runs in one: its socket belongs in the data folder.
 fn spawn(program: &Path, data: &Path, listen: SocketAddr, log: &Path) -> io::Result<Child> {
     let output = private_file().append(true).open(log)?;
-    Command::new(program)
+    let data = std::path::absolute(data)?;
+    Command::new(std::path::absolute(program)?)
+        .current_dir(&data)
+        .env_remove("RUNTIME_DIRECTORY")
+        .env_remove("NOTIFY_SOCKET")
         .arg("--data")
-        .arg(data)
+        .arg(&data)
         .args(["--listen", &listen.to_string()])
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

@@ -195,13 +195,22 @@ impl<'a> Quickstart<'a> {
         model: &str,
         key: &KeyInHand,
     ) -> Result<(Reply, RequestRow), Failure> {
-        let show = |piece: &str| self.ctl.out.say(&format::plain(piece));
+        let out = &self.ctl.out;
+        let mut has_begun = false;
+        let show = |piece: &str| {
+            has_begun = true;
+            out.say(&format::plain(piece))
+        };
         let sent = stream::send(relay, key.created.key.expose(), vendor.call(model), show).await;
         let booked = match &sent {
             Ok(reply) => self.booked(reply.request).await,
             Err(_) => Ok(None),
         };
-        if key.kept.is_some() {
+        if has_begun && sent.is_err() {
+            out.say("\n")?;
+        }
+        // A new key that nobody has been shown is of no use either.
+        if key.kept.is_some() || (sent.is_err() && out.is_json()) {
             self.client.call(&DeleteKey { key: key.created.id.to_string() }).await?;
         }
         let reply = sent.map_err(|error| self.request_failed(error, account))?;
@@ -259,6 +268,9 @@ impl<'a> Quickstart<'a> {
                 "\n{PLACEHOLDER} stands for the key {hint}, which was shown when quickstart made it;\n\
                  `{command} key create NAME` makes another.\n"
             ));
+        }
+        if report.key.is_some() {
+            text.push_str("\nThe key is not shown again: store it now.\n");
         }
         if Started::load(&self.ctl.place.data).is_some() {
             text.push_str(&format!("\n`{command} quickstart --stop` ends relayd.\n"));

@@ -21,6 +21,9 @@ const REPLY: &str = "event: content_block_delta\r\n\
     data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"there\"}}\n\n\
     data: {\"type\":\"message_stop\"}\n\n";
 
+/// Paths and credentials of the requests that a front door got.
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+
 /// What the played daemon remembers.
 #[derive(Default)]
 struct Records {
@@ -99,8 +102,8 @@ fn row() -> Value {
 }
 
 /// A front door that answers every request with `status` and `body`, and remembers paths and keys.
-fn front_door(listener: TcpListener, status: u16, body: &'static str) -> Arc<Mutex<Vec<(String, String)>>> {
-    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+fn front_door(listener: TcpListener, status: u16, body: &'static str) -> Seen {
+    let seen = Seen::default();
     let remembered = Arc::clone(&seen);
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -122,7 +125,7 @@ fn quickstart(data: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Run {
     command.output().unwrap().into()
 }
 
-fn running(status: u16, body: &'static str) -> (Daemon, Arc<Mutex<Vec<(String, String)>>>, SocketAddr) {
+fn running(status: u16, body: &'static str) -> (Daemon, Seen, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = listener.local_addr().unwrap();
     let folder = Folder::new();

@@ -227,7 +227,7 @@ impl Nest {
 fn leap(bytes: &[u8]) -> usize {
     let mut passed = 0;
     let (words, _) = bytes.as_chunks::<8>();
-    for word in words.iter().take(2) {
+    for word in words.iter().take(8) {
         let hits = special(u64::from_le_bytes(*word));
         if hits != 0 {
             return passed + (hits.trailing_zeros() / 8) as usize;

@@ -4,6 +4,9 @@
 mod events;
 mod reading;
 
+#[cfg(test)]
+mod tests;
+
 use memchr::memmem::Finder;
 use shared::domain::{Operation, Protocol};
 

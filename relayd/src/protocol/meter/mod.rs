@@ -159,6 +159,12 @@ impl Meter {
         self.facts.opening
     }
 
+    /// Bytes of memory held beyond the meter's own size.
+    #[cfg(test)]
+    fn kept_bytes(&self) -> usize {
+        self.extractor.kept_bytes() + self.events.kept_bytes()
+    }
+
     /// What the reply has said so far.
     pub fn reading(&self) -> &Reading {
         &self.facts.reading

@@ -365,102 +365,105 @@ fn a_huge_terminal_event_still_yields_its_usage() {
     assert_eq!((reading.usage, opening), (None, Opening::Substance));
 }
 
-#[test]
-fn errors_are_read_in_every_shape() {
-    let error = |kind: &str, message: &str, status| {
-        Some(ReplyError { kind: kind.to_owned(), message: message.to_owned(), status })
+/// The error is read at every cut; it is the reply's opening, unless substance came before.
+fn error_is_read(protocol: Protocol, reply: &str, kind: &str, message: &str, status: Option<u16>) {
+    let expected = Some(ReplyError { kind: kind.to_owned(), message: message.to_owned(), status });
+    let (reading, opening) = stream(protocol, reply);
+    assert_eq!((reading.error, opening), (expected.clone(), Opening::Error), "{reply}");
+    assert_eq!(reading.terminal, reply.contains("response.failed"), "{reply}");
+    let substance = match protocol {
+        MESSAGES => r#"{"type":"content_block_start"}"#,
+        CHAT => r#"{"choices":[{"text":"x"}]}"#,
+        RESPONSES => r#"{"type":"response.output_item.added"}"#,
+        GEMINI => r#"{"candidates":[{"content":{}}]}"#,
     };
-    for (protocol, reply, expected) in [
+    let (reading, opening) = stream(protocol, &format!("data: {substance}\n\n{reply}"));
+    assert_eq!((reading.error, opening), (expected, Opening::Substance), "after substance: {reply}");
+}
+
+#[test]
+fn errors_of_messages_and_chat() {
+    let overloaded =
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"r"}"#;
+    let event = format!("event: error\ndata: {overloaded}\n\n");
+    error_is_read(MESSAGES, &event, "overloaded_error", "Overloaded", Some(529));
+    error_is_read(MESSAGES, "event:error\ndata:{\"message\":\"odd\"}\n\n", "error", "", None);
+    for (error, kind, message, status) in [
         (
-            MESSAGES,
-            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"},\"request_id\":\"r\"}\n\n",
-            error("overloaded_error", "Overloaded", Some(529)),
+            r#"{"message":"slow","type":"requests","param":null,"code":"rate_limit_exceeded"}"#,
+            "rate_limit_exceeded",
+            "slow",
+            Some(429),
         ),
-        (MESSAGES, "event:error\ndata:{\"message\":\"odd\"}\n\n", error("error", "", None)),
-        (
-            CHAT,
-            "data: {\"error\":{\"message\":\"slow down\",\"type\":\"requests\",\"param\":null,\"code\":\"rate_limit_exceeded\"}}\n\n",
-            error("rate_limit_exceeded", "slow down", Some(429)),
-        ),
-        (
-            CHAT,
-            "data: {\"error\":{\"code\":\"429\",\"message\":\"Please retry\"}}\n\n",
-            error("", "Please retry", Some(429)),
-        ),
-        (
-            CHAT,
-            "data: {\"error\":{\"code\":502,\"type\":\"x\",\"message\":7}}\n\n",
-            error("x", "", Some(502)),
-        ),
-        (CHAT, "data: {\"error\":\"boom\"}\n\n", error("", "boom", None)),
-        (CHAT, "{\"detail\":\"no\"}", error("", "no", None)),
-        (
-            RESPONSES,
-            &responses_event(
-                "response.failed",
-                r#""response":{"status":"failed","error":{"code":"server_error","message":"sorry"}}"#,
-            ),
-            error("server_error", "sorry", Some(500)),
-        ),
-        (
-            RESPONSES,
-            &responses_event("response.failed", r#""response":{"status":"failed","error":null}"#),
-            error("response.failed", "", None),
-        ),
-        (
-            RESPONSES,
-            &responses_event("error", r#""code":"rate_limit_exceeded","message":"wait","param":null"#),
-            error("rate_limit_exceeded", "wait", Some(429)),
-        ),
-        (
-            RESPONSES,
-            &responses_event(
-                "error",
-                r#""error":{"type":"usage_limit_reached","message":"m","resets_in_seconds":5}"#,
-            ),
-            error("usage_limit_reached", "m", Some(429)),
-        ),
-        (
-            GEMINI,
-            "data: {\"error\":{\"code\":503,\"message\":\"busy\",\"status\":\"UNAVAILABLE\"}}\n\n",
-            error("UNAVAILABLE", "busy", Some(503)),
-        ),
-        (
-            GEMINI,
-            "data: [{\"error\":{\"code\":429,\"message\":\"busy\",\"status\":\"RESOURCE_EXHAUSTED\"}}]\n\n",
-            error("RESOURCE_EXHAUSTED", "busy", Some(429)),
-        ),
-        (
-            GEMINI,
-            "{\n \"error\": {\n  \"code\": 400,\n\n  \"message\": \"bad\",\n  \"status\": \"INVALID_ARGUMENT\"\n }\n}\n",
-            error("INVALID_ARGUMENT", "bad", Some(400)),
-        ),
-        (
-            GEMINI,
-            "[{\n \"error\": {\n  \"code\": 400,\n  \"message\": \"bad\"\n }\n}\n]",
-            error("", "bad", Some(400)),
-        ),
-        (
-            GEMINI,
-            "data: {\ndata: \"error\":{\"status\":\ndata: \"INTERNAL\"}}\n\n",
-            error("INTERNAL", "", Some(500)),
-        ),
+        (r#"{"code":"429","message":"retry"}"#, "", "retry", Some(429)),
+        (r#"{"code":502,"type":"x","message":7}"#, "x", "", Some(502)),
+        (r#"{"code":99999999,"type":"server_error"}"#, "server_error", "", Some(500)),
+        (r#""boom""#, "", "boom", None),
     ] {
-        let (reading, opening) = stream(protocol, reply);
-        assert_eq!((reading.error, opening), (expected.clone(), Opening::Error), "{reply}");
-        assert_eq!(reading.terminal, reply.contains("response.failed"), "{reply}");
-        let substance = match protocol {
-            MESSAGES => "data: {\"type\":\"content_block_start\"}\n\n",
-            CHAT => "data: {\"choices\":[{\"text\":\"x\"}]}\n\n",
-            RESPONSES => "data: {\"type\":\"response.output_item.added\"}\n\n",
-            GEMINI => "data: {\"candidates\":[{\"content\":{}}]}\n\n",
-        };
-        let (reading, opening) = stream(protocol, &format!("{substance}{reply}"));
-        assert_eq!((reading.error, opening), (expected, Opening::Substance), "after substance: {reply}");
+        error_is_read(CHAT, &format!("data: {{\"error\":{error}}}\n\n"), kind, message, status);
     }
+    error_is_read(CHAT, "{\"detail\":\"no\"}", "", "no", None);
     let long = format!("data: {{\"error\":{{\"message\":\"{}\"}}}}\n\n", "é".repeat(2000));
     let (reading, _) = read(CHAT, ReplyForm::EventStream, [long.as_bytes()]);
     assert_eq!(reading.error.unwrap().message.len(), 500);
+}
+
+#[test]
+fn errors_of_responses() {
+    for (event, rest, kind, message, status) in [
+        (
+            "response.failed",
+            r#""response":{"error":{"code":"server_error","message":"sorry"}}"#,
+            "server_error",
+            "sorry",
+            Some(500),
+        ),
+        ("response.failed", r#""response":{"status":"failed","error":null}"#, "response.failed", "", None),
+        (
+            "error",
+            r#""code":"rate_limit_exceeded","message":"wait","param":null"#,
+            "rate_limit_exceeded",
+            "wait",
+            Some(429),
+        ),
+        (
+            "error",
+            r#""error":{"type":"usage_limit_reached","message":"m","resets_in_seconds":5}"#,
+            "usage_limit_reached",
+            "m",
+            Some(429),
+        ),
+    ] {
+        error_is_read(RESPONSES, &responses_event(event, rest), kind, message, status);
+    }
+}
+
+#[test]
+fn errors_of_gemini() {
+    for (reply, kind, message, status) in [
+        (
+            "data: {\"error\":{\"code\":503,\"message\":\"busy\",\"status\":\"UNAVAILABLE\"}}\n\n",
+            "UNAVAILABLE",
+            "busy",
+            Some(503),
+        ),
+        (
+            "data: [{\"error\":{\"message\":\"busy\",\"status\":\"RESOURCE_EXHAUSTED\"}}]\n\n",
+            "RESOURCE_EXHAUSTED",
+            "busy",
+            Some(429),
+        ),
+        (
+            "{\n \"error\": {\n  \"code\": 400,\n\n  \"message\": \"bad\",\n  \"status\": \"INVALID_ARGUMENT\"\n }\n}\n",
+            "INVALID_ARGUMENT",
+            "bad",
+            Some(400),
+        ),
+        ("[{\n \"error\": {\n  \"code\": 400,\n  \"message\": \"bad\"\n }\n}\n]", "", "bad", Some(400)),
+        ("data: {\ndata: \"error\":{\"status\":\ndata: \"INTERNAL\"}}\n\n", "INTERNAL", "", Some(500)),
+    ] {
+        error_is_read(GEMINI, reply, kind, message, status);
+    }
 }
 
 #[test]
@@ -484,7 +487,7 @@ fn a_gemini_stream_in_both_forms() {
     let (from_array, opening) = at_every_cut(GEMINI, ReplyForm::JsonArrayStream, array.as_bytes());
     assert_eq!(opening, Opening::Substance);
     assert_eq!(from_array, Reading { answer_bytes: array.len() as u64, ..reading });
-    let (reading, _) = read(GEMINI, ReplyForm::JsonArrayStream, [array[..200].as_bytes()]);
+    let (reading, _) = read(GEMINI, ReplyForm::JsonArrayStream, [&array.as_bytes()[..200]]);
     assert!(!reading.terminal && reading.usage.is_some());
     let (reading, opening) =
         at_every_cut(GEMINI, ReplyForm::JsonArrayStream, br#"[{"error":{"code":429,"message":"m"}}]"#);
@@ -574,6 +577,11 @@ fn memory_stays_bounded() {
                 for _ in 0..30_000 {
                     meter.feed(piece.repeat(10).as_bytes());
                 }
+                assert!(
+                    meter.kept_bytes() < 400 * 1024,
+                    "{protocol:?} {form:?} {piece}: {}",
+                    meter.kept_bytes()
+                );
                 meter.finish();
             }
         }

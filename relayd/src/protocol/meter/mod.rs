@@ -28,6 +28,19 @@ pub enum ReplyForm {
     Json,
 }
 
+impl ReplyForm {
+    /// The form of a reply with this `content-type`, to a request that asked for a stream or not. A stream that does not
+    /// say that it is one is Gemini's array, or an error.
+    pub fn of(protocol: Protocol, is_stream: bool, content_type: &str) -> Self {
+        let kind = content_type.split(';').next().unwrap_or_default().trim();
+        match protocol {
+            _ if kind.eq_ignore_ascii_case("text/event-stream") => Self::EventStream,
+            Protocol::GenerateContent if is_stream => Self::JsonArrayStream,
+            _ => Self::Json,
+        }
+    }
+}
+
 /// Reads a reply as it passes.
 pub struct Meter {
     form: ReplyForm,

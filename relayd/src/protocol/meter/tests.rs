@@ -567,6 +567,20 @@ fn openings_are_told_before_the_end() {
 }
 
 #[test]
+fn the_form_follows_from_the_content_type() {
+    for (protocol, is_stream, content_type, expected) in [
+        (CHAT, true, "text/event-stream; charset=utf-8", ReplyForm::EventStream),
+        (GEMINI, true, "Text/Event-Stream", ReplyForm::EventStream),
+        (GEMINI, true, "application/json; charset=UTF-8", ReplyForm::JsonArrayStream),
+        (GEMINI, false, "application/json", ReplyForm::Json),
+        (CHAT, true, "application/json", ReplyForm::Json),
+        (CHAT, true, "", ReplyForm::Json),
+    ] {
+        assert_eq!(ReplyForm::of(protocol, is_stream, content_type), expected, "{content_type}");
+    }
+}
+
+#[test]
 fn memory_stays_bounded() {
     for protocol in Protocol::ALL {
         for piece in

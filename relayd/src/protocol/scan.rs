@@ -137,6 +137,11 @@ impl Extractor {
         self.dropped
     }
 
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.pending.capacity() + self.key.capacity() + self.open.capacity() * size_of::<Bracket>()
+    }
+
     /// Takes the next bytes and tells what ends in them.
     pub fn feed(&mut self, piece: &[u8], found: &mut impl FnMut(Found<'_>)) {
         let mut at = 0;

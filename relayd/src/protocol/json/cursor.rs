@@ -7,17 +7,22 @@ use super::super::ProtocolError;
 /// A string of at least this many bytes may be binary data in base64.
 const BINARY_MIN: usize = 512;
 const SAMPLE: usize = 48;
+/// Bytes that are compared at once: as many as `hits` has bits.
+const BLOCK: usize = 32;
 
 /// A place in JSON text. Control characters and invalid UTF-8 inside strings are passed over.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     binary: u64,
+    /// Up to where quotes and backslashes have been looked for: the last bit of `hits` is for the byte before.
+    looked: usize,
+    hits: u32,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, binary: 0 }
+        Self { bytes, at: 0, binary: 0, looked: 0, hits: 0 }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -121,7 +126,7 @@ impl<'a> Cursor<'a> {
         let mut has_escapes = false;
         self.at = start;
         loop {
-            self.at += leap(self.bytes.get(self.at..).unwrap_or_default());
+            self.leap();
             match self.bytes.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,
@@ -134,6 +139,31 @@ impl<'a> Cursor<'a> {
         }
         self.at += 1;
         Ok(has_escapes)
+    }
+
+    /// Passes everything before the next quote or backslash. Where they are dense, one comparison finds all of a
+    /// block; where they are rare, the vector search is faster.
+    fn leap(&mut self) {
+        if let Some(known @ 1..=BLOCK) = self.looked.checked_sub(self.at) {
+            let hits = self.hits >> (BLOCK - known);
+            if hits != 0 {
+                self.at += hits.trailing_zeros() as usize;
+                return;
+            }
+            self.at = self.looked;
+        }
+        for _ in 0..2 {
+            let Some(block) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) else { break };
+            self.hits = special(block);
+            self.looked = self.at + BLOCK;
+            if self.hits != 0 {
+                self.at += self.hits.trailing_zeros() as usize;
+                return;
+            }
+            self.at = self.looked;
+        }
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at += memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
     }
 
     fn escape(&mut self) -> Result<(), ProtocolError> {
@@ -222,27 +252,13 @@ impl Nest {
     }
 }
 
-/// How many bytes come before the next quote or backslash. Most strings are short, and a call of the vector
-/// search costs more than looking at two words.
-fn leap(bytes: &[u8]) -> usize {
-    let mut passed = 0;
-    let (words, _) = bytes.as_chunks::<8>();
-    for word in words.iter().take(2) {
-        let hits = special(u64::from_le_bytes(*word));
-        if hits != 0 {
-            return passed + (hits.trailing_zeros() / 8) as usize;
-        }
-        passed += 8;
+/// A bit for each byte that is a quote or a backslash; the compiler makes vector comparisons of it.
+fn special(block: &[u8; BLOCK]) -> u32 {
+    let mut hits = 0;
+    for (index, &byte) in block.iter().enumerate() {
+        hits |= u32::from(byte == b'"' || byte == b'\\') << index;
     }
-    let rest = bytes.get(passed..).unwrap_or_default();
-    passed + memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
-}
-
-/// The high bit of each byte that is a quote or a backslash; bits above the lowest set one may be wrong.
-fn special(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    zeros(word ^ (ONES * b'"' as u64)) | zeros(word ^ (ONES * b'\\' as u64))
+    hits
 }
 
 /// The length of `text` if three samples of it look like base64 (bare, or as a `data:` URL), else 0. Opaque

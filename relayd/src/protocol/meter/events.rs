@@ -52,6 +52,11 @@ impl Events {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.lines.kept_bytes() + self.event.held.capacity() + self.event.name.capacity()
+    }
+
     /// The stream has ended: a last line without an ending counts, and an event without its empty line.
     pub(super) fn finish(&mut self, sink: &mut Sink<'_>) {
         while let Some(step) = self.lines.finish() {

@@ -4,6 +4,9 @@
 mod events;
 mod reading;
 
+#[cfg(test)]
+mod tests;
+
 use memchr::memmem::Finder;
 use shared::domain::{Operation, Protocol};
 
@@ -23,6 +26,19 @@ pub enum ReplyForm {
     JsonArrayStream,
     /// One JSON value.
     Json,
+}
+
+impl ReplyForm {
+    /// The form of a reply with this `content-type`, to a request that asked for a stream or not. A stream that does not
+    /// say that it is one is Gemini's array, or an error.
+    pub fn of(protocol: Protocol, is_stream: bool, content_type: &str) -> Self {
+        let kind = content_type.split(';').next().unwrap_or_default().trim();
+        match protocol {
+            _ if kind.eq_ignore_ascii_case("text/event-stream") => Self::EventStream,
+            Protocol::GenerateContent if is_stream => Self::JsonArrayStream,
+            _ => Self::Json,
+        }
+    }
 }
 
 /// Reads a reply as it passes.
@@ -154,6 +170,12 @@ impl Meter {
     /// What the reply has shown so far.
     pub fn opening(&self) -> Opening {
         self.facts.opening
+    }
+
+    /// Bytes of memory held beyond the meter's own size.
+    #[cfg(test)]
+    fn kept_bytes(&self) -> usize {
+        self.extractor.kept_bytes() + self.events.kept_bytes()
     }
 
     /// What the reply has said so far.

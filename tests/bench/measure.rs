@@ -14,10 +14,11 @@ use super::{profile, upstream};
 const ROUNDS: usize = 3;
 const WARM_UP: usize = 400;
 const SMALL: usize = 8_000;
-const STREAMS: usize = 640;
+const STREAMS: usize = 1_280;
 const BODIES_100K: usize = 2_000;
 const BODIES_1M: usize = 300;
 const ONE_BY_ONE: usize = 3_000;
+const PROFILED: usize = 60_000;
 const IDLE_STREAMS: usize = 1_000;
 
 /// What was measured of one subject, medians over the rounds.
@@ -101,7 +102,8 @@ pub async fn run() -> Result<Figures> {
         }
     }
     progress("profile");
-    let profile = profile::take(&daemon.process, load::run(&daemon_target(&daemon), &bodies.small)).await?;
+    let profiled = Load { calls: PROFILED, ..bodies.small.clone() };
+    let profile = profile::take(&daemon.process, load::run(&daemon_target(&daemon), &profiled)).await?;
     let [direct, floor, relayd] = rounds.map(|rounds| median_of(&rounds));
     let [floor_start, relayd_start] = starts;
     let joined = |measured: Subject, start: Subject| Subject {

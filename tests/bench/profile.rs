@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use super::load;
 use super::process::Process;
 
+const START_MAX: Duration = Duration::from_secs(3);
 const SAMPLES_PER_S: &str = "1999";
 /// Shares below this are summed up.
 const SHOWN_MIN: f64 = 0.5;
@@ -35,6 +37,11 @@ pub async fn take(process: &Process, load: impl Future<Output = Result<load::Out
         load.await?;
         return Ok(Profile::LeftOut("perf is not installed".to_owned()));
     };
+    // It writes its header when it begins to sample; if it never does, the load tells nothing and does no harm.
+    let deadline = Instant::now() + START_MAX;
+    while !file.metadata().is_ok_and(|file| file.len() > 0) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     load.await?;
     let pid = rustix::process::Pid::from_child(&perf);
     // It may have ended by itself, which its output explains.

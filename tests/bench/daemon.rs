@@ -1,0 +1,123 @@
+//! relayd as it is shipped, with an account, a price, a key and limits: everything that a call passes is on.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use shared::admin::{AddAccount, AdminCall, CreateKey, SetPrice, ShowStatus};
+use shared::domain::{AccountKind, Limit};
+use shared::redact::Secret;
+use tempfile::TempDir;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::process::Process;
+
+const READY_MAX: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(1);
+
+/// A running daemon on a data folder of its own.
+pub struct Daemon {
+    pub process: Process,
+    pub address: SocketAddr,
+    pub key: String,
+    /// From the start of the process to the first answer.
+    pub ready: Duration,
+    _data: TempDir,
+}
+
+impl Daemon {
+    /// Starts it on an empty folder and adds what calls to `upstream` need.
+    pub async fn start(upstream: SocketAddr) -> Result<Self> {
+        let data = tempfile::Builder::new().prefix("relayd-bench-").tempdir()?;
+        let port = free_port()?;
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        let log = File::create(data.path().join("stderr.log"))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_relayd"));
+        command.arg("--data").arg(data.path()).args(["--listen", &address.to_string()]);
+        command.stdout(log.try_clone()?).stderr(log);
+        let start = Instant::now();
+        let mut process = Process::start(&mut command)?;
+        while !answers(address).await {
+            if process.has_ended()? {
+                bail!("relayd ended: {}", std::fs::read_to_string(data.path().join("stderr.log"))?);
+            }
+            if start.elapsed() > READY_MAX {
+                bail!("relayd is not ready after {READY_MAX:?}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        let ready = start.elapsed();
+        let key = set_up(&data.path().join("relayd.sock"), upstream).await?;
+        Ok(Self { process, address, key, ready, _data: data })
+    }
+}
+
+/// A port that was free a moment ago; the daemon is asked over it before it can tell its own.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+async fn answers(address: SocketAddr) -> bool {
+    health(address).await.unwrap_or(false)
+}
+
+async fn health(address: SocketAddr) -> Result<bool> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get("/health").header("host", "relay").body(Empty::<Bytes>::new())?;
+    Ok(sender.send_request(request).await?.status().is_success())
+}
+
+async fn set_up(socket: &Path, upstream: SocketAddr) -> Result<String> {
+    call(socket, &ShowStatus {}).await?;
+    call(socket, &account(upstream)).await?;
+    let prices = [("input", "3"), ("output", "15"), ("cache_read", "0.3")];
+    let prices = prices.map(|(class, price)| (class.to_owned(), price.to_owned()));
+    call(socket, &SetPrice { model: "claude-bench".to_owned(), prices: prices.into() }).await?;
+    let limits: Result<Vec<Limit>, _> =
+        ["5000 concurrent", "1000000000 requests per day"].iter().map(|limit| limit.parse()).collect();
+    let key = CreateKey { name: "bench".to_owned(), limits: limits?, ..CreateKey::default() };
+    Ok(call(socket, &key).await?.key.expose().to_owned())
+}
+
+fn account(upstream: SocketAddr) -> AddAccount {
+    AddAccount {
+        name: "bench".to_owned(),
+        kind: AccountKind::ClaudeConsole,
+        base_url: Some(format!("http://{upstream}")),
+        secret: Some(Secret::new("sk-bench")),
+        api_version: None,
+        models: Vec::new(),
+        model_map: BTreeMap::new(),
+        price_as: None,
+        priority: None,
+        weight: None,
+        headers: BTreeMap::new(),
+        limits: Vec::new(),
+        simulator: None,
+    }
+}
+
+async fn call<C: AdminCall>(socket: &Path, call: &C) -> Result<C::Reply> {
+    let stream =
+        UnixStream::connect(socket).await.with_context(|| PathBuf::from(socket).display().to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::post(C::PATH).header("host", "relayd").header("content-type", "application/json");
+    let reply = sender.send_request(request.body(Full::new(Bytes::from(serde_json::to_vec(call)?)))?).await?;
+    let status = reply.status();
+    let body = reply.into_body().collect().await?.to_bytes();
+    if !status.is_success() {
+        bail!("{} was answered with {status}: {}", C::PATH, String::from_utf8_lossy(&body));
+    }
+    Ok(serde_json::from_slice(&body)?)
+}

@@ -6,7 +6,7 @@ use shared::domain::UsageClass::{
 use shared::domain::{Operation, Protocol, Usage, UsageClass};
 
 use super::super::truncation_event;
-use super::{Meter, Opening, Reading, ReplyError, ReplyForm};
+use super::{Mark, Meter, Opening, Reading, ReplyError, ReplyForm};
 
 const MESSAGES: Protocol = Protocol::Messages;
 const CHAT: Protocol = Protocol::ChatCompletions;
@@ -133,6 +133,11 @@ fn messages_usage_in_every_form() {
             vec![(Input, 1), (CacheWrite1h, 30)],
         ),
         (
+            r#"{"cache_creation_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":4}}"#,
+            "{}",
+            vec![(CacheWrite5m, 4)],
+        ),
+        (
             r#"{"input_tokens":1,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}"#,
             "null",
             vec![(Input, 1), (CacheWrite5m, 4), (CacheWrite1h, 5)],
@@ -211,6 +216,10 @@ fn chat_usage_in_every_form() {
             vec![(Input, 6), (CacheRead, 4), (Output, 2)],
         ),
         (r#"{"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":6}"#, vec![(Input, 6), (CacheRead, 4)]),
+        (
+            r#"{"prompt_cache_hit_tokens":4,"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":2}}"#,
+            vec![(Input, 8), (CacheRead, 2), (Output, 0)],
+        ),
         (r#"{"prompt_tokens":10,"cached_tokens":4}"#, vec![(Input, 6), (CacheRead, 4)]),
         (
             r#"{"prompt_tokens":10,"cache_read_input_tokens":3,"cache_creation_input_tokens":2}"#,
@@ -266,6 +275,9 @@ fn chat_streams_deviate() {
         r#"data: {"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"length"}]}"#;
     let first = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
     let second = r#"data:{"choices":[{"finish_reason":"stop","delta":{},"index":1}]}"#;
+    let backwards =
+        r#"data: {"choices":[{"finish_reason":"stop","index":0},{"finish_reason":"length","index":1}]}"#;
+    let half = r#"data: {"choices":[{"index":0,"finish_reason":null},{"index":1,"finish_reason":"stop"}]}"#;
     let late = r#"data: {"choices":[],"usage":{"prompt_tokens":6,"completion_tokens":3}}"#;
     for (lines, choices, expected, is_terminal) in [
         (vec![delta, finish], 1, usage(&[(Input, 5), (Output, 2)]), true),
@@ -278,6 +290,9 @@ fn chat_streams_deviate() {
         (vec![first, second], 2, None, true),
         (vec![two], 2, None, true),
         (vec![two], 3, None, false),
+        (vec![backwards], 2, None, true),
+        (vec![half, second, second], 2, None, false),
+        (vec![half, first], 2, None, true),
         (vec![r#"data: {"id":"no choices"}"#], 1, None, false),
     ] {
         let reply = lines.join("\n\n");
@@ -439,6 +454,33 @@ fn errors_of_responses() {
 }
 
 #[test]
+fn what_is_said_of_an_error_stands() {
+    let first = responses_event("error", r#""code":"server_error","message":"why""#);
+    let bare = responses_event("response.failed", r#""response":{"error":null}"#);
+    let full = responses_event("response.failed", r#""response":{"error":{"code":"c","message":"because"}}"#);
+    for (last, expected) in [(bare, "why"), (full, "because")] {
+        let (reading, _) = stream(RESPONSES, &format!("{first}{last}"));
+        assert_eq!((reading.error.unwrap().message.as_str(), reading.terminal), (expected, true));
+    }
+}
+
+#[test]
+fn marks_with_null_are_none() {
+    let mark = Mark::key("\"usage\"");
+    for (data, expected) in [
+        (r#"{"usage":null}"#, false),
+        (r#"{"usage" : null,"x":1}"#, false),
+        (r#"{"usage":null,"a":{"usage":{}}}"#, true),
+        (r#"{"usage":{"a":null}}"#, true),
+        (r#"{"text":"\"usage\":{}"}"#, false),
+        (r#"{"usage""#, true),
+        ("", false),
+    ] {
+        assert_eq!(mark.is_in(data.as_bytes()), expected, "{data}");
+    }
+}
+
+#[test]
 fn errors_of_gemini() {
     for (reply, kind, message, status) in [
         (
@@ -561,9 +603,12 @@ fn openings_are_told_before_the_end() {
         ),
         (RESPONSES, "data: {\"type\":\"codex.rate_limits\"}\n\n", Opening::Announcing),
         (CHAT, "data: [DONE]\n\n", Opening::Substance),
+        (CHAT, "data: {\"choices\":[", Opening::Nothing),
     ] {
         assert_eq!(opening_after(protocol, stream), expected, "{stream}");
     }
+    let (_, opening) = read(CHAT, ReplyForm::EventStream, [b"data: {\"choices\":[".as_slice()]);
+    assert_eq!(opening, Opening::Substance, "at its end");
 }
 
 #[test]

@@ -163,12 +163,10 @@ impl Facts {
         }
     }
 
-    /// The record at hand says that the call failed: with this, unless it says more elsewhere.
+    /// The record at hand says that the call failed. What has been said about it, here or before, stands.
     pub(in crate::protocol) fn failed(&mut self, error: ReplyError) {
-        if !self.record_has_error {
-            self.record_has_error = true;
-            self.reading.error = Some(error);
-        }
+        self.record_has_error = true;
+        self.reading.error.get_or_insert(error);
     }
 
     pub(in crate::protocol) fn terminal(&mut self) {
@@ -204,13 +202,13 @@ impl Facts {
         if is_named_error {
             self.failed(ReplyError { kind: "error".to_owned(), ..ReplyError::default() });
         }
-        self.open(match (self.record_has_error, self.record_has_substance) {
+        let has_error = std::mem::take(&mut self.record_has_error);
+        let has_substance = std::mem::take(&mut self.record_has_substance);
+        self.open(match (has_error, has_substance) {
             (true, _) => Opening::Error,
             (false, true) => Opening::Substance,
             (false, false) => Opening::Announcing,
         });
-        self.record_has_error = false;
-        self.record_has_substance = false;
     }
 
     /// The reply is over. Counting tokens uses none.

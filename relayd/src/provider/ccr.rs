@@ -1,0 +1,26 @@
+//! `ccr`: a claude-code-router. It speaks Messages; clients ask for its models as `ccr,<model>`.
+
+use http::Request;
+use shared::domain::{Operation, Protocol};
+
+use super::{Call, Caller, Provider, ProviderError, messages};
+use crate::protocol::Splice;
+
+pub(super) struct Ccr;
+
+impl Provider for Ccr {
+    fn speaks(&self, operation: Operation) -> &'static [Protocol] {
+        match operation {
+            Operation::Generate | Operation::CountTokens => &[Protocol::Messages],
+            Operation::Embed => &[],
+        }
+    }
+
+    fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
+        messages::request(caller, call)
+    }
+
+    fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
+        messages::models(caller)
+    }
+}

@@ -1,0 +1,245 @@
+//! Who is asked, how we prove who we are, and what the replies mean. A provider is declared in one file as
+//! functions without I/O; vendors never import vendors.
+
+mod anthropic;
+mod azure;
+mod ccr;
+mod gemini;
+mod messages;
+mod openai;
+mod simulator;
+
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::request::Builder;
+use http::{HeaderMap, Method, Request};
+use shared::domain::{Account, AccountKind, Operation, Protocol, Timestamp};
+use shared::redact::Secret;
+
+use crate::protocol::Splice;
+use crate::scheduler::health::{Failure, Outcome};
+
+/// A call as a provider gets it: in a protocol that it speaks, with the body as it shall be sent.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// Protocol of client and upstream.
+    pub protocol: Protocol,
+    /// What is wanted.
+    pub operation: Operation,
+    /// The upstream's name for the model.
+    pub model: &'a str,
+    /// The ends of a Gemini path.
+    pub gemini: Option<GeminiMethod>,
+    /// The client's headers.
+    pub headers: &'a HeaderMap,
+    /// The client's query string.
+    pub query: Option<&'a str>,
+    /// The body.
+    pub body: Splice,
+}
+
+/// The ends of a Gemini path: API version and method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeminiMethod {
+    /// `v1` or `v1beta`.
+    pub version: &'static str,
+    /// `generateContent`, `streamGenerateContent`, `countTokens`, …
+    pub name: &'static str,
+}
+
+/// What a provider needs of the account that it calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The account.
+    pub account: &'a Account,
+    /// Its credential, opened; empty where the kind has none.
+    pub secret: &'a Secret,
+}
+
+/// Why a request could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider does not speak the protocol, or not for this operation.
+    #[error("this kind of account does not speak {}", .0.name())]
+    NotSpoken(Protocol),
+    /// The account's address, a header or the model make no valid request.
+    #[error("the account's settings make no valid request")]
+    Invalid(#[from] http::Error),
+}
+
+/// A provider.
+pub trait Provider: Sync {
+    /// The protocols that it speaks for an operation.
+    fn speaks(&self, operation: Operation) -> &'static [Protocol];
+
+    /// Builds the request that carries a call to an account.
+    fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError>;
+
+    /// Builds a small request that costs nothing and shows whether the credential is good.
+    fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError>;
+
+    /// What an error reply says about the account: status, headers, and the beginning of the body.
+    fn outcome(&self, reply: &ErrorReply<'_>) -> Outcome {
+        outcome_by_status(reply)
+    }
+}
+
+/// An error reply of an upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorReply<'a> {
+    /// Its status, 400 to 599.
+    pub status: u16,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The beginning of its body.
+    pub body: &'a [u8],
+    /// Now.
+    pub now: Timestamp,
+    /// Tells calls of different content apart.
+    pub fingerprint: u64,
+}
+
+/// The provider of a kind of account.
+pub fn provider(kind: AccountKind) -> &'static dyn Provider {
+    match kind {
+        AccountKind::ClaudeConsole => &anthropic::Anthropic,
+        AccountKind::Ccr => &ccr::Ccr,
+        AccountKind::OpenaiResponses => &openai::Openai,
+        AccountKind::GeminiApi => &gemini::Gemini,
+        AccountKind::AzureOpenai => &azure::Azure,
+        AccountKind::Simulator => &simulator::Simulator,
+    }
+}
+
+/// What an HTTP status says about an account, for vendors that mean by it what the standards say.
+pub fn outcome_by_status(reply: &ErrorReply<'_>) -> Outcome {
+    let suspect = |failure| Outcome::Suspect { failure, fingerprint: reply.fingerprint };
+    match reply.status {
+        401 | 402 => Outcome::AuthFailed { status: reply.status },
+        429 => Outcome::Limited { until: retry_at(reply) },
+        503 | 529 => Outcome::Overloaded { until: retry_at(reply) },
+        403 | 408 | 500.. => suspect(Failure::Status(reply.status)),
+        _ => Outcome::Refused,
+    }
+}
+
+/// When the upstream says that it may be asked again: `retry-after-ms`, `retry-after` (seconds or a date),, or
+/// the `retryDelay` of a Google error (`"34s"` in `google.rpc.RetryInfo`).
+pub fn retry_at(reply: &ErrorReply<'_>) -> Option<Timestamp> {
+    let text = |name: &str| reply.headers.get(name).and_then(|value| value.to_str().ok());
+    let seconds =
+        |text: &str| text.trim().parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    if let Some(millis) = text("retry-after-ms").and_then(|text| text.trim().parse().ok()) {
+        return Some(reply.now.after(Duration::from_millis(millis)));
+    }
+    if let Some(value) = text("retry-after") {
+        let date = || jiff::fmt::rfc2822::parse(value).ok().map(|date| date.timestamp().as_millisecond());
+        return seconds(value)
+            .map(|delay| reply.now.after(delay))
+            .or_else(|| date().map(Timestamp::from_millis));
+    }
+    let at = memchr::memmem::find(reply.body, b"\"retryDelay\"")?;
+    let value = reply.body[at + b"\"retryDelay\"".len()..].split(|&byte| byte == b'"').nth(1)?;
+    let delay = std::str::from_utf8(value).ok()?.strip_suffix('s').and_then(seconds)?;
+    Some(reply.now.after(delay))
+}
+
+/// Client headers that go on to the upstream, whoever it is. Everything else stays here: credentials above all,
+/// and whatever proxies on the way added.
+const FORWARDED: [&str; 9] = [
+    "accept",
+    "accept-language",
+    "content-type",
+    "idempotency-key",
+    "originator",
+    "user-agent",
+    "version",
+    "x-app",
+    "x-client-request-id",
+];
+const FORWARDED_PREFIXES: [&str; 6] =
+    ["anthropic-", "openai-beta", "session", "thread-id", "x-stainless-", "x-codex-"];
+
+fn is_forwarded(name: &str) -> bool {
+    FORWARDED.contains(&name)
+        || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || name == "x-claude-code-session-id"
+        || name == "conversation_id"
+        || name == "x-goog-api-client"
+}
+
+const USER_AGENT: &str = concat!("relayd/", env!("CARGO_PKG_VERSION"));
+
+/// Starts a request with the headers that every upstream gets: the client's by the list, ours where the client
+/// has none, the account's own last.
+fn start(method: Method, uri: &str, caller: Caller<'_>, client: &HeaderMap) -> Builder {
+    let mut builder = Request::builder().method(method).uri(uri);
+    if let Some(headers) = builder.headers_mut() {
+        headers.reserve(client.len() + 4);
+        for (name, value) in client {
+            if is_forwarded(name.as_str()) {
+                headers.append(name, value.clone());
+            }
+        }
+        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+        headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for (name, value) in &caller.account.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
+    }
+    builder
+}
+
+/// A header value that is never logged.
+fn sensitive(text: &str) -> Result<HeaderValue, ProviderError> {
+    let mut value = HeaderValue::try_from(text).map_err(http::Error::from)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn bearer(secret: &Secret) -> Result<HeaderValue, ProviderError> {
+    sensitive(&format!("Bearer {}", secret.expose()))
+}
+
+/// Joins a URL and the client's query, without the places where a client may have put its key.
+fn with_query(url: String, query: Option<&str>, dropped: &[&str]) -> String {
+    let kept = query.unwrap_or_default().split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !pair.is_empty() && name != "key" && !dropped.contains(&name)
+    });
+    kept.fold(url, |mut url, pair| {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(pair);
+        url
+    })
+}
+
+/// A model's name as one segment of a path.
+fn path_segment(model: &str) -> String {
+    use std::fmt::Write;
+    model.bytes().fold(String::with_capacity(model.len()), |mut text, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                text.push(char::from(byte))
+            }
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+        text
+    })
+}
+
+/// The base URL with its version at the end, whether the operator wrote that or not.
+fn versioned(base_url: &str, version: &str) -> String {
+    let base = base_url.trim_end_matches('/');
+    let last = base.rsplit('/').next().unwrap_or_default();
+    let has_version =
+        last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if has_version { base.to_owned() } else { format!("{base}/{version}") }
+}
+
+#[cfg(test)]
+mod tests;

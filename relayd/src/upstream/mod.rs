@@ -1,0 +1,106 @@
+//! All traffic to upstreams: one pooled HTTP client for each way out. It sends what it is given and says how
+//! that failed; what a failure means for the account is judged elsewhere.
+
+mod connector;
+mod tls;
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+pub use tls::TlsError;
+
+use crate::protocol::Splice;
+use connector::{Direct, Simulated};
+
+/// The way out that an account's traffic takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// From this host, straight to the upstream.
+    Direct,
+    /// To the simulator in this process.
+    Simulator,
+}
+
+/// Deadlines and bounds of upstream traffic.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For name look-up, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// From the request to the head of the reply.
+    pub first_byte_timeout: Duration,
+    /// Idle connections kept for each host.
+    pub pool_idle_per_host_max: usize,
+    /// How long a connection may be idle.
+    pub pool_idle_timeout: Duration,
+}
+
+/// Why no reply came.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection came about.
+    #[error("the upstream cannot be reached")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    /// The head of the reply did not come in time.
+    #[error("the upstream gave no answer in time")]
+    Timeout,
+    /// The connection broke, or what came was no HTTP.
+    #[error("the upstream broke the connection")]
+    Broken(#[source] hyper_util::client::legacy::Error),
+}
+
+/// What all ways out share: TLS settings with the trusted roots loaded once.
+#[derive(Clone)]
+pub struct Shared(std::sync::Arc<rustls::ClientConfig>);
+
+impl Shared {
+    /// Loads the operating system's trusted roots, or the built-in ones where it has none, and the operator's.
+    pub fn load(extra_ca: &[std::path::PathBuf]) -> Result<Self, TlsError> {
+        tls::client_config(extra_ca).map(Self)
+    }
+}
+
+/// The clients of one worker; their connections live on its runtime.
+#[derive(Clone)]
+pub struct Upstream {
+    direct: Client<Direct, Splice>,
+    simulator: Client<Simulated, Splice>,
+    first_byte_timeout: Duration,
+}
+
+impl Upstream {
+    /// Makes the clients; connections are made when they are needed.
+    pub fn new(settings: &Settings, shared: &Shared) -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(settings.pool_idle_timeout)
+            .pool_max_idle_per_host(settings.pool_idle_per_host_max);
+        Self {
+            direct: builder.build(Direct::new(shared.0.clone(), settings.connect_timeout)),
+            simulator: builder.build(Simulated),
+            first_byte_timeout: settings.first_byte_timeout,
+        }
+    }
+
+    /// Sends a request and waits for the head of the reply.
+    pub async fn send(
+        &self,
+        egress: Egress,
+        request: Request<Splice>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let reply = match egress {
+            Egress::Direct => self.direct.request(request),
+            Egress::Simulator => self.simulator.request(request),
+        };
+        match tokio::time::timeout(self.first_byte_timeout, reply).await {
+            Err(_) => Err(UpstreamError::Timeout),
+            Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(error)),
+            Ok(Err(error)) => Err(UpstreamError::Broken(error)),
+            Ok(Ok(reply)) => Ok(reply),
+        }
+    }
+}

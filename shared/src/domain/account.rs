@@ -190,6 +190,9 @@ pub struct Account {
     pub simulator: Option<SimulatorSettings>,
     /// When it was added.
     pub created_at: Timestamp,
+    /// When it was removed: only its name is still of use, for its usage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
     /// Fields of newer versions.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, serde_json::Value>,
@@ -266,6 +269,7 @@ mod tests {
             limits: Vec::new(),
             simulator: None,
             created_at: Timestamp::from_millis(0),
+            removed_at: None,
             unknown: BTreeMap::new(),
         }
     }

@@ -1,0 +1,116 @@
+//! A key or an account in the snapshot, with what the request path would otherwise compute each time.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shared::domain::{Account, ApiKey, Timestamp};
+use shared::redact::Secret;
+
+use crate::limits;
+use crate::provider::{Provider, provider};
+use crate::scheduler::Health;
+use crate::scheduler::health::{Cooldowns, Outcome};
+use crate::store::{CounterAsk, GroupId};
+
+/// A key with its counters.
+pub struct KeyEntry {
+    /// The key.
+    pub key: ApiKey,
+    /// Version of its record.
+    pub version: u64,
+    /// Its group of counters.
+    pub group: GroupId,
+    /// What each call asks of them.
+    pub counters: Vec<CounterAsk>,
+}
+
+impl KeyEntry {
+    pub(super) fn new(key: ApiKey, version: u64) -> Self {
+        let (group, counters) = (GroupId::of_key(&key.id), limits::counters(&key.limits));
+        Self { key, version, group, counters }
+    }
+}
+
+/// An account with its credential, its counters and its state.
+pub struct AccountEntry {
+    /// The account.
+    pub account: Account,
+    /// Version of its record.
+    pub version: u64,
+    /// Its credential in clear; empty where the kind has none.
+    pub secret: Secret,
+    /// Who serves it.
+    pub provider: &'static dyn Provider,
+    /// Its group of counters.
+    pub group: GroupId,
+    /// What each call asks of them.
+    pub counters: Vec<CounterAsk>,
+    /// What ages by itself.
+    pub state: Arc<AccountState>,
+}
+
+impl AccountEntry {
+    pub(super) fn new(account: Account, version: u64, secret: Secret, state: Arc<AccountState>) -> Self {
+        let (group, counters) = (GroupId::of_account(&account.id), limits::counters(&account.limits));
+        Self { provider: provider(account.kind), account, version, secret, group, counters, state }
+    }
+}
+
+/// Health and load of an account. It outlasts changes of the record and ends with the process.
+#[derive(Default)]
+pub struct AccountState {
+    health: Mutex<Health>,
+    in_flight: AtomicU64,
+    last_used: AtomicI64,
+}
+
+impl AccountState {
+    /// What ails the account.
+    pub fn health(&self) -> Health {
+        *self.locked()
+    }
+
+    /// Calls that it is serving now.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// When it was last chosen; the epoch if never.
+    pub fn last_used(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_used.load(Ordering::Relaxed))
+    }
+
+    /// Takes note of what a call told about the account; gives the health before and after.
+    pub fn learn(&self, outcome: &Outcome, now: Timestamp, cooldowns: &Cooldowns) -> (Health, Health) {
+        let mut health = self.locked();
+        let before = *health;
+        *health = before.after(outcome, now, cooldowns);
+        (before, *health)
+    }
+
+    /// Forgets what ails the account.
+    pub fn recover(&self) {
+        *self.locked() = Health::default();
+    }
+
+    /// Counts a call as in flight until the guard is dropped.
+    pub fn enter(self: &Arc<Self>, now: Timestamp) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.last_used.fetch_max(now.as_millis(), Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Health> {
+        // Health is plain data that is replaced whole: a panic elsewhere cannot leave it half changed.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call in flight on an account.
+pub struct InFlight(Arc<AccountState>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,211 @@
+//! Keys, accounts and prices as the request path reads them: a snapshot in memory, swapped whole after every
+//! change. What ages by itself (an account's health and load) lives beside the records and outlasts a swap.
+
+mod edit;
+mod entry;
+mod prices;
+mod sessions;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use shared::crypto::{CryptoError, Digest, Pepper, Sealer};
+use shared::domain::{Account, AccountId, ApiKey, KeyId};
+use shared::redact::Secret;
+
+pub use edit::EditError;
+pub use entry::{AccountEntry, InFlight, KeyEntry};
+pub use prices::PricesError;
+pub use sessions::Sessions;
+
+use crate::pricing::{PriceError, PriceTable};
+use crate::store::{RecordKind, Store, StoreError};
+
+const PEPPER_ID: &str = "pepper";
+
+/// Why the snapshot cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A secret cannot be sealed or opened.
+    #[error("{what} cannot be opened")]
+    Crypto {
+        /// Which secret.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: CryptoError,
+    },
+    /// A stored price list cannot be read.
+    #[error("the stored price list cannot be read")]
+    Prices {
+        /// Why.
+        #[source]
+        source: PriceError,
+    },
+    /// A record is no valid JSON of its kind.
+    #[error("the record {id} cannot be read")]
+    Damaged {
+        /// Its id.
+        id: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Keys and accounts at one moment.
+#[derive(Default)]
+pub struct Snapshot {
+    by_digest: HashMap<Digest, Arc<KeyEntry>, ahash::RandomState>,
+    keys: Vec<Arc<KeyEntry>>,
+    accounts: Vec<Arc<AccountEntry>>,
+    /// Names of accounts that are gone.
+    removed: HashMap<AccountId, String>,
+}
+
+impl Snapshot {
+    /// All keys, deleted ones too, by id.
+    pub fn keys(&self) -> &[Arc<KeyEntry>] {
+        &self.keys
+    }
+
+    /// All accounts, by id.
+    pub fn accounts(&self) -> &[Arc<AccountEntry>] {
+        &self.accounts
+    }
+
+    /// A key by its id, or by its name if it is not deleted.
+    pub fn key(&self, name: &str) -> Option<&Arc<KeyEntry>> {
+        self.keys.iter().find(|entry| entry.key.id.as_str() == name).or_else(|| {
+            self.keys.iter().find(|entry| entry.key.deleted_at.is_none() && entry.key.name == name)
+        })
+    }
+
+    /// An account by its id or name.
+    pub fn account(&self, name: &str) -> Option<&Arc<AccountEntry>> {
+        self.accounts
+            .iter()
+            .find(|entry| entry.account.id.as_str() == name)
+            .or_else(|| self.accounts.iter().find(|entry| entry.account.name == name))
+    }
+
+    /// The position of an account.
+    pub fn position(&self, id: &AccountId) -> Option<usize> {
+        self.accounts.iter().position(|entry| entry.account.id == *id)
+    }
+
+    /// The name of an account, for tables; its id when nothing is known of it.
+    pub fn account_name(&self, id: &AccountId) -> String {
+        let known = self.accounts.iter().find(|entry| entry.account.id == *id);
+        let name = known.map(|entry| &entry.account.name).or_else(|| self.removed.get(id));
+        name.map_or_else(|| id.to_string(), Clone::clone)
+    }
+
+    /// The name of a key, for tables; its id when it is gone.
+    pub fn key_name(&self, id: &KeyId) -> String {
+        self.keys
+            .iter()
+            .find(|entry| entry.key.id == *id)
+            .map_or_else(|| id.to_string(), |entry| entry.key.name.clone())
+    }
+}
+
+/// The snapshot and what it takes to change it.
+pub struct Directory {
+    store: Arc<dyn Store>,
+    sealer: Sealer,
+    pepper: Pepper,
+    current: ArcSwap<Snapshot>,
+    prices: ArcSwap<PriceTable>,
+    changing: tokio::sync::Mutex<()>,
+    sessions: Sessions,
+}
+
+impl Directory {
+    /// Reads everything; makes the pepper on the first start.
+    pub async fn load(
+        store: Arc<dyn Store>,
+        sealer: Sealer,
+        sessions: Sessions,
+    ) -> Result<Self, DirectoryError> {
+        let pepper = edit::pepper(&*store, &sealer).await?;
+        let directory = Self {
+            store,
+            sealer,
+            pepper: Pepper::new(&pepper),
+            current: ArcSwap::default(),
+            prices: ArcSwap::new(Arc::new(PriceTable::empty())),
+            changing: tokio::sync::Mutex::default(),
+            sessions,
+        };
+        directory.refresh().await?;
+        directory.refresh_prices().await?;
+        Ok(directory)
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// The key that a client presented.
+    pub fn find_key(&self, presented: &str) -> Option<Arc<KeyEntry>> {
+        self.current.load().by_digest.get(&self.pepper.digest(presented)).cloned()
+    }
+
+    /// Which account served a session.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Reads everything again. Health and load of accounts that were known stay with them.
+    async fn refresh(&self) -> Result<(), DirectoryError> {
+        let before = self.snapshot();
+        let mut snapshot = Snapshot::default();
+        for record in self.store.records(RecordKind::Key).await? {
+            let key: ApiKey = parse(&record.id, &record.value)?;
+            let entry = Arc::new(KeyEntry::new(key, record.version));
+            if entry.key.deleted_at.is_none() {
+                snapshot.by_digest.insert(entry.key.digest, entry.clone());
+            }
+            snapshot.keys.push(entry);
+        }
+        for record in self.store.records(RecordKind::Account).await? {
+            let account: Account = parse(&record.id, &record.value)?;
+            if account.removed_at.is_some() {
+                snapshot.removed.insert(account.id, account.name);
+                continue;
+            }
+            let state = before.account(account.id.as_str()).map(|known| known.state.clone());
+            let secret = self.open_secret(&account)?;
+            snapshot.accounts.push(Arc::new(AccountEntry::new(
+                account,
+                record.version,
+                secret,
+                state.unwrap_or_default(),
+            )));
+        }
+        self.current.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    fn open_secret(&self, account: &Account) -> Result<Secret, DirectoryError> {
+        let Some(sealed) = &account.secret else { return Ok(Secret::new("")) };
+        self.sealer
+            .open(account.id.as_str(), "secret", sealed)
+            .map_err(|source| DirectoryError::Crypto { what: "an account's credential", source })
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(id: &str, json: &[u8]) -> Result<T, DirectoryError> {
+    serde_json::from_slice(json).map_err(|source| DirectoryError::Damaged { id: id.to_owned(), source })
+}

@@ -1,0 +1,165 @@
+//! The price list in force: the built-in table, the list that an operator loaded, and prices set by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use shared::admin::{AuditEntry, PricesUpdated};
+
+use super::{Directory, DirectoryError, EditError, parse};
+use crate::pricing::{self, ParsedList, PriceError, PriceTable, SetPriceError, SetPrices};
+use crate::store::{Record, RecordKind, StoreError, Write};
+
+/// The loaded list, and the one before it, which is kept.
+const LIST: &str = "list";
+const PREVIOUS: &str = "list.previous";
+/// In front of the model's name in the id of a price that was set by hand.
+const SET: &str = "set/";
+
+/// Why prices were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PricesError {
+    /// The list cannot be used.
+    #[error(transparent)]
+    List(#[from] PriceError),
+    /// A price cannot be used.
+    #[error(transparent)]
+    Price(#[from] SetPriceError),
+    /// They cannot be stored.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+impl From<StoreError> for PricesError {
+    fn from(error: StoreError) -> Self {
+        Self::Edit(error.into())
+    }
+}
+
+/// A loaded list as it is stored.
+#[derive(Serialize, Deserialize)]
+struct ListRecord {
+    json: String,
+}
+
+/// Everything that prices are made of.
+struct Sources {
+    built_in: ParsedList,
+    list: Option<(u64, ParsedList)>,
+    raw_list: Option<Vec<u8>>,
+    previous: Option<u64>,
+    set: BTreeMap<String, SetPrices>,
+    set_versions: BTreeMap<String, u64>,
+}
+
+impl Sources {
+    /// Grows with every change of any source, and means the same after a restart.
+    fn version(&self) -> u64 {
+        1 + self.list.as_ref().map_or(0, |(version, _)| *version) + self.set_versions.values().sum::<u64>()
+    }
+
+    fn table(&self) -> PriceTable {
+        PriceTable::build(self.version(), &self.built_in, self.list.as_ref().map(|(_, list)| list), &self.set)
+    }
+}
+
+impl Directory {
+    /// The price list in force.
+    pub fn prices(&self) -> Arc<PriceTable> {
+        self.prices.load_full()
+    }
+
+    pub(super) async fn refresh_prices(&self) -> Result<(), DirectoryError> {
+        let table = self.price_sources().await?.table();
+        self.prices.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// Replaces the loaded list; only says what would change on a dry run.
+    pub async fn update_prices(
+        &self,
+        json: String,
+        dry_run: bool,
+        audit: AuditEntry,
+    ) -> Result<PricesUpdated, PricesError> {
+        let _changing = self.changing.lock().await;
+        let parsed = pricing::parse(&json)?;
+        let skipped = parsed.skipped.clone();
+        let mut sources = self.price_sources().await.map_err(EditError::from)?;
+        let read = sources.list.as_ref().map(|(version, _)| *version);
+        sources.list = Some((read.unwrap_or(0) + 1, parsed));
+        let table = sources.table();
+        let changes = pricing::diff(&self.prices(), &table);
+        let updated = PricesUpdated {
+            version: table.version(),
+            models: table.names().count() as u64,
+            added: changes.added,
+            changed: changes.changed,
+            removed: changes.removed,
+            skipped,
+        };
+        if dry_run {
+            return Ok(updated);
+        }
+        let value = serde_json::to_vec(&ListRecord { json }).map_err(EditError::from)?;
+        let mut writes = vec![price_write(LIST.to_owned(), read, value, Some(audit))];
+        if let Some(before) = sources.raw_list {
+            writes.push(price_write(PREVIOUS.to_owned(), sources.previous, before, None));
+        }
+        self.store.write(writes).await?;
+        self.prices.store(Arc::new(table));
+        Ok(updated)
+    }
+
+    /// Sets the price of one model by hand.
+    pub async fn set_price(
+        &self,
+        model: &str,
+        prices: &BTreeMap<String, String>,
+        audit: AuditEntry,
+    ) -> Result<(), PricesError> {
+        let _changing = self.changing.lock().await;
+        SetPrices::parse(prices)?;
+        let id = format!("{SET}{model}");
+        let read = self.store.record(RecordKind::Price, &id).await?.map(|record| record.version);
+        let value = serde_json::to_vec(prices).map_err(EditError::from)?;
+        self.store.write(vec![price_write(id, read, value, Some(audit))]).await?;
+        Ok(self.refresh_prices().await.map_err(EditError::from)?)
+    }
+
+    async fn price_sources(&self) -> Result<Sources, DirectoryError> {
+        let damaged = |source| DirectoryError::Prices { source };
+        let mut sources = Sources {
+            built_in: pricing::built_in().map_err(damaged)?,
+            list: None,
+            raw_list: None,
+            previous: None,
+            set: BTreeMap::new(),
+            set_versions: BTreeMap::new(),
+        };
+        for Record { id, version, value } in self.store.records(RecordKind::Price).await? {
+            match id.strip_prefix(SET) {
+                Some(model) => {
+                    let prices: BTreeMap<String, String> = parse(&id, &value)?;
+                    // What was accepted once is still a price; a newer version may know more classes.
+                    if let Ok(prices) = SetPrices::parse(&prices) {
+                        sources.set.insert(model.to_owned(), prices);
+                    }
+                    sources.set_versions.insert(model.to_owned(), version);
+                }
+                None if id == LIST => {
+                    let record: ListRecord = parse(&id, &value)?;
+                    sources.list = Some((version, pricing::parse(&record.json).map_err(damaged)?));
+                    sources.raw_list = Some(value);
+                }
+                None if id == PREVIOUS => sources.previous = Some(version),
+                None => {}
+            }
+        }
+        Ok(sources)
+    }
+}
+
+fn price_write(id: String, read: Option<u64>, value: Vec<u8>, audit: Option<AuditEntry>) -> Write {
+    Write { kind: RecordKind::Price, id, expected: read, value: Some(value), audit }
+}

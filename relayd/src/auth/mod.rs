@@ -1,0 +1,141 @@
+//! The presented API key to the key's entry, from the headers alone. Whether the key may have what it asks for
+//! is judged later, when the model is known.
+
+pub mod address;
+mod throttle;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use shared::domain::Timestamp;
+use shared::domain::key::Unusable;
+
+pub use throttle::Throttle;
+
+use crate::directory::{Directory, EditError, KeyEntry};
+use crate::percent::decode;
+
+/// Why a client may not come in.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// No key was presented.
+    #[error(
+        "no API key was sent: send it as \"x-api-key\", \"x-goog-api-key\", \"api-key\" or \"authorization: Bearer\""
+    )]
+    Missing,
+    /// No such key.
+    #[error("this API key is not known here")]
+    Unknown,
+    /// The key was switched off.
+    #[error("this API key is disabled")]
+    Disabled,
+    /// Its life is over.
+    #[error("this API key expired at {0}")]
+    Expired(Timestamp),
+    /// Too many unknown keys came from this address.
+    #[error("too many failed attempts from this address")]
+    Throttled {
+        /// When the next attempt is judged.
+        retry_at: Timestamp,
+    },
+    /// The first use could not be written down.
+    #[error("the key's first use cannot be stored")]
+    Activation(#[source] EditError),
+}
+
+/// Finds the key that a client presents. A valid key is never throttled by address.
+pub async fn authenticate(
+    directory: &Directory,
+    throttle: &Throttle,
+    request: Presented<'_>,
+    now: Timestamp,
+) -> Result<Arc<KeyEntry>, AuthError> {
+    let presented = presented(request.headers, request.query).ok_or(AuthError::Missing)?;
+    let Some(entry) = directory.find_key(&presented) else {
+        return Err(match throttle.failed(request.address, now) {
+            Some(retry_at) => AuthError::Throttled { retry_at },
+            None => AuthError::Unknown,
+        });
+    };
+    match entry.key.unusable(now) {
+        None => {}
+        Some(Unusable::Deleted) => return Err(AuthError::Unknown),
+        Some(Unusable::Disabled) => return Err(AuthError::Disabled),
+        Some(Unusable::Expired(at)) => return Err(AuthError::Expired(at)),
+    }
+    if entry.key.activated_at(now).is_some() {
+        return directory.activate(&entry, now).await.map_err(AuthError::Activation);
+    }
+    Ok(entry)
+}
+
+/// What a request shows of its client.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its query string.
+    pub query: Option<&'a str>,
+    /// The client's address.
+    pub address: IpAddr,
+}
+
+/// The key from the first of the five places that holds one.
+fn presented(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+    let header = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?.trim();
+        (!value.is_empty()).then_some(value)
+    };
+    let authorization = || {
+        let value = header(AUTHORIZATION.as_str())?;
+        let token = match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => value,
+        };
+        (!token.is_empty()).then_some(token)
+    };
+    let found = header("x-api-key")
+        .or_else(|| header("x-goog-api-key"))
+        .or_else(authorization)
+        .or_else(|| header("api-key"));
+    if let Some(key) = found {
+        return Some(key.to_owned());
+    }
+    let value = query?.split('&').find_map(|pair| pair.strip_prefix("key="))?;
+    (!value.is_empty()).then(|| decode(value).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn keys_are_taken_from_five_places_in_order() {
+        for (sent, query, expected) in [
+            (&[][..], None, None),
+            (&[("x-api-key", "a")], None, Some("a")),
+            (&[("x-goog-api-key", "b")], None, Some("b")),
+            (&[("authorization", "Bearer c")], None, Some("c")),
+            (&[("authorization", "bearer  c")], None, Some("c")),
+            (&[("authorization", "c")], None, Some("c")),
+            (&[("authorization", "Bearer ")], None, Some("Bearer")),
+            (&[("api-key", "d")], None, Some("d")),
+            (&[], Some("alt=sse&key=e%5F1"), Some("e_1")),
+            (&[], Some("key="), None),
+            (&[], Some("monkey=1"), None),
+            (&[("api-key", "d"), ("x-api-key", "a")], Some("key=e"), Some("a")),
+            (&[("x-api-key", " "), ("api-key", "d")], None, Some("d")),
+        ] {
+            assert_eq!(presented(&headers(sent), query).as_deref(), expected, "{sent:?} {query:?}");
+        }
+    }
+}

@@ -229,6 +229,12 @@ impl Rollup {
         self.add_call(attempt.usage, attempt.cost, Provenance::Estimated);
     }
 
+    /// What the calls cost, at most what an amount can say.
+    pub fn cost(&self) -> NanoUsd {
+        let most = if self.cost_nanos < 0 { i64::MIN } else { i64::MAX };
+        NanoUsd::from_nanos(i64::try_from(self.cost_nanos).unwrap_or(most))
+    }
+
     fn add_call(&mut self, usage: Usage, cost: NanoUsd, provenance: Provenance) {
         self.requests = self.requests.saturating_add(1);
         self.usage += usage;

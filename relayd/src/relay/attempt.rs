@@ -1,0 +1,235 @@
+//! One call to one account: build, send, read the head of the reply, and hold it until the reply shows substance.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use shared::domain::{AccountKind, Timestamp};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::call::Call;
+use super::encoded::Reader;
+use super::{RelayError, Worker};
+use crate::directory::AccountEntry;
+use crate::protocol::{Meter, Opening, ReplyForm};
+use crate::provider::{self, Caller, ErrorReply};
+use crate::scheduler::health::{Failure, Outcome};
+use crate::upstream::{Egress, UpstreamError};
+
+/// How much of an error reply is read, and for how long: it is only looked at and passed on.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A reply that goes to the client.
+pub(super) struct Reply {
+    pub(super) parts: http::response::Parts,
+    pub(super) body: Incoming,
+    pub(super) held: Vec<Bytes>,
+    pub(super) reader: Reader,
+    pub(super) form: ReplyForm,
+    pub(super) first_byte_at: Timestamp,
+}
+
+/// An error reply, read as far as it goes.
+pub(super) struct Refusal {
+    pub(super) parts: http::response::Parts,
+    pub(super) body: Bytes,
+}
+
+/// A failed attempt.
+pub(super) struct Fault {
+    /// What it says about the account.
+    pub(super) outcome: Outcome,
+    /// What the client would be told.
+    pub(super) told: Told,
+    /// Whether the upstream may have worked, and want money for it.
+    pub(super) may_have_worked: bool,
+}
+
+/// What a client would be told of a failed attempt.
+pub(super) enum Told {
+    /// The upstream's own error.
+    Reply(Refusal),
+    /// That it failed.
+    Failed(Failure),
+    /// That it cannot be reached.
+    Unreachable,
+}
+
+/// How an attempt ended.
+pub(super) enum Attempted {
+    /// With a reply for the client.
+    Replied(Reply),
+    /// With an error that is the client's own mistake.
+    Refused(Refusal),
+    /// With a failure that another account may not have.
+    Failed(Fault),
+}
+
+/// Calls one account.
+pub(super) async fn attempt(
+    worker: &Worker,
+    call: &Call,
+    entry: &AccountEntry,
+) -> Result<Attempted, RelayError> {
+    let caller = Caller { account: &entry.account, secret: &entry.secret };
+    let upstream_call = provider::Call {
+        protocol: call.target.protocol,
+        operation: call.target.operation,
+        model: entry.account.upstream_model(&call.model),
+        gemini: call.target.gemini,
+        headers: &call.headers,
+        query: call.query.as_deref(),
+        body: call.body_for(&entry.account),
+    };
+    let request = entry.provider.request(caller, upstream_call)?;
+    let response = match worker.upstream.send(egress(entry.account.kind), request).await {
+        Ok(response) => response,
+        Err(error) => return Ok(Attempted::Failed(unanswered(&error, call, entry))),
+    };
+    if response.status().as_u16() >= 400 {
+        return Ok(refused(worker, call, entry, response).await);
+    }
+    hold(worker, call, entry, response).await
+}
+
+/// The way out that an account's traffic takes.
+pub(super) const fn egress(kind: AccountKind) -> Egress {
+    match kind {
+        AccountKind::Simulator => Egress::Simulator,
+        _ => Egress::Direct,
+    }
+}
+
+fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry) -> Fault {
+    tracing::debug!(account = %entry.account.id, error = %chain(error), "attempt failed");
+    let suspect = |failure| Outcome::Suspect { failure, fingerprint: call.fingerprint() };
+    let (outcome, told, may_have_worked) = match error {
+        UpstreamError::Unreachable(_) => (Outcome::Unreachable, Told::Unreachable, false),
+        UpstreamError::Timeout => (suspect(Failure::Timeout), Told::Failed(Failure::Timeout), true),
+        UpstreamError::Broken(_) => (suspect(Failure::Broken), Told::Failed(Failure::Broken), false),
+    };
+    Fault { outcome, told, may_have_worked }
+}
+
+/// An error with its causes, for one log line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+async fn refused(
+    worker: &Worker,
+    call: &Call,
+    entry: &AccountEntry,
+    response: Response<Incoming>,
+) -> Attempted {
+    let (parts, body) = response.into_parts();
+    let body = timeout(ERROR_TIMEOUT, beginning(body)).await.unwrap_or_default();
+    let reply = ErrorReply {
+        status: parts.status.as_u16(),
+        headers: &parts.headers,
+        body: &body,
+        now: worker.relay.clock.now(),
+        fingerprint: call.fingerprint(),
+    };
+    let outcome = entry.provider.outcome(&reply);
+    let refusal = Refusal { parts, body };
+    match outcome {
+        Outcome::Refused | Outcome::Served => Attempted::Refused(refusal),
+        outcome => Attempted::Failed(Fault { outcome, told: Told::Reply(refusal), may_have_worked: false }),
+    }
+}
+
+/// The first bytes of an error reply; what cannot be read counts as empty.
+async fn beginning(mut body: Incoming) -> Bytes {
+    let mut bytes = BytesMut::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Some(data) = frame.data_ref() {
+            let room = ERROR_BYTES_MAX - bytes.len();
+            bytes.extend_from_slice(&data[..data.len().min(room)]);
+        }
+        if bytes.len() == ERROR_BYTES_MAX {
+            break;
+        }
+    }
+    bytes.freeze()
+}
+
+/// Holds the head of a good reply until its first piece, for a stream until its first event of substance, so
+/// that a failure up to then is not the client's problem.
+async fn hold(
+    worker: &Worker,
+    call: &Call,
+    entry: &AccountEntry,
+    response: Response<Incoming>,
+) -> Result<Attempted, RelayError> {
+    let settings = &worker.relay.settings;
+    let (parts, mut body) = response.into_parts();
+    let form = form(call, &parts);
+    let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
+    let mut reader = Reader::new(&parts.headers, meter);
+    let first_byte_at = worker.relay.clock.now();
+    let mut held = Vec::new();
+    let mut held_bytes = 0;
+    let mut has_ended = false;
+    let deadline = Instant::now() + settings.hold;
+    while held_bytes < settings.hold_bytes_max {
+        let Ok(frame) = timeout_at(deadline, body.frame()).await else { break };
+        match frame {
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                reader.feed(&data);
+                held_bytes += data.len();
+                held.push(data);
+            }
+            Some(Err(_)) => return Ok(broken(call, Failure::Broken)),
+            None => {
+                reader.finish();
+                has_ended = true;
+                break;
+            }
+        }
+        if form == ReplyForm::Json || !reader.is_plain() {
+            break;
+        }
+        match reader.opening() {
+            Opening::Nothing | Opening::Announcing => {}
+            Opening::Substance => break,
+            Opening::Error => return Ok(stream_error(worker, call, entry, &reader)),
+        }
+    }
+    let is_stream = form != ReplyForm::Json && reader.is_plain();
+    if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
+        return Ok(broken(call, Failure::Broken));
+    }
+    Ok(Attempted::Replied(Reply { parts, body, held, reader, form, first_byte_at }))
+}
+
+fn form(call: &Call, parts: &http::response::Parts) -> ReplyForm {
+    let content_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    ReplyForm::of(call.target.protocol, call.is_stream(), content_type.unwrap_or_default())
+}
+
+fn broken(call: &Call, failure: Failure) -> Attempted {
+    let outcome = Outcome::Suspect { failure, fingerprint: call.fingerprint() };
+    Attempted::Failed(Fault { outcome, told: Told::Failed(failure), may_have_worked: true })
+}
+
+/// A stream that began with an error is judged like an error reply with the status that the error stands for.
+fn stream_error(worker: &Worker, call: &Call, entry: &AccountEntry, reader: &Reader) -> Attempted {
+    let status =
+        reader.reading().error.as_ref().and_then(|error| error.status).filter(|status| *status >= 400);
+    let headers = http::HeaderMap::new();
+    let outcome = entry.provider.outcome(&ErrorReply {
+        status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR.as_u16()),
+        headers: &headers,
+        body: &[],
+        now: worker.relay.clock.now(),
+        fingerprint: call.fingerprint(),
+    });
+    let failure = status.map_or(Failure::StreamError, Failure::Status);
+    Attempted::Failed(Fault { outcome, told: Told::Failed(failure), may_have_worked: false })
+}

@@ -1,0 +1,134 @@
+//! A client's call with everything that is read of it once: body, model, session, estimate.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use shared::domain::key::UsageMode;
+use shared::domain::{Account, AccountId, Operation, Protocol, RequestId, Timestamp, Usage};
+
+use super::body::{self, Room};
+use super::{Incomer, Relay, RelayError, Target};
+use crate::directory::KeyEntry;
+use crate::limits::estimate::estimate;
+use crate::protocol::{Edits, Head, Splice};
+use crate::scheduler::affinity::Session;
+
+/// A call whose body was read.
+pub(super) struct Call {
+    pub(super) id: RequestId,
+    pub(super) opened_at: Timestamp,
+    pub(super) target: Target,
+    pub(super) key: Arc<KeyEntry>,
+    pub(super) headers: HeaderMap,
+    pub(super) query: Option<String>,
+    /// The model as the client names it.
+    pub(super) model: String,
+    pub(super) session: Option<Session>,
+    /// The account that served the session until now.
+    pub(super) bound: Option<AccountId>,
+    pub(super) estimate: Usage,
+    head: Head,
+    body: Bytes,
+    _room: Room,
+}
+
+impl Call {
+    pub(super) async fn read(relay: &Relay, incomer: Incomer) -> Result<Self, RelayError> {
+        let Incomer { id, target, key, headers, query, body } = incomer;
+        let settings = &relay.settings;
+        let (body, room) =
+            body::read(&headers, body, &relay.bodies, settings.body_bytes_max, settings.body_idle_timeout)
+                .await?;
+        let (head, body) = read_head(&target, body).await?;
+        let model = match &target.model {
+            Some(model) => model.clone(),
+            None => head.model()?.to_owned(),
+        };
+        if !key.key.may_ask_for(&model) {
+            return Err(RelayError::ModelDenied(model));
+        }
+        let opened_at = relay.clock.now();
+        let session = session_name(&headers, &head).map(|name| Session::of(&key.key.id, name));
+        let bound = session.and_then(|session| relay.directory.sessions().get(session, opened_at));
+        // Vectors are no answer tokens.
+        let output_max = match target.operation {
+            Operation::Generate => head.output_tokens_max,
+            Operation::CountTokens | Operation::Embed => Some(0),
+        };
+        let estimate =
+            estimate(body.len() as u64, head.binary_bytes, output_max, u64::from(head.choices.unwrap_or(1)));
+        Ok(Self {
+            id,
+            opened_at,
+            target,
+            key,
+            headers,
+            query,
+            model,
+            session,
+            bound,
+            estimate,
+            head,
+            body,
+            _room: room,
+        })
+    }
+
+    /// The body as an account shall get it: only the declared spans differ from what the client sent.
+    pub(super) fn body_for(&self, account: &Account) -> Splice {
+        let model = account.upstream_model(&self.model);
+        let is_named = self.head.model.as_ref().is_some_and(|named| named.value != model);
+        let mapped = if is_named { self.head.set_model(model) } else { Edits::default() };
+        let injected = if self.injects_usage() { self.head.include_usage() } else { Edits::default() };
+        mapped.and(injected).apply(&self.body)
+    }
+
+    /// Whether `stream_options.include_usage` is added for our sake, so that its chunk is taken out again.
+    pub(super) fn injects_usage(&self) -> bool {
+        self.target.protocol == Protocol::ChatCompletions
+            && self.target.operation == Operation::Generate
+            && self.key.key.usage == UsageMode::Inject
+            && self.head.stream
+            && !self.head.include_usage
+    }
+
+    /// Whether a stream was asked for. Gemini says so in the path.
+    pub(super) fn is_stream(&self) -> bool {
+        self.target.gemini.map_or(self.head.stream, |method| method.name == "streamGenerateContent")
+    }
+
+    /// How many answers were asked for.
+    pub(super) fn choices(&self) -> u32 {
+        self.head.choices.unwrap_or(1)
+    }
+
+    /// Tells calls of different content apart.
+    pub(super) fn fingerprint(&self) -> u64 {
+        ahash::RandomState::with_seeds(5, 6, 7, 8).hash_one((&self.model, &self.body[..]))
+    }
+}
+
+/// Reading the head of a large body takes more than a moment, so it leaves the worker's thread.
+async fn read_head(target: &Target, body: Bytes) -> Result<(Head, Bytes), RelayError> {
+    const INLINE_BYTES_MAX: usize = 1 << 20;
+    let (protocol, operation) = (target.protocol, target.operation);
+    if body.len() <= INLINE_BYTES_MAX {
+        return Ok((Head::read(protocol, operation, &body)?, body));
+    }
+    let read =
+        tokio::task::spawn_blocking(move || Head::read(protocol, operation, &body).map(|head| (head, body)));
+    match read.await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(RelayError::Body(super::BodyError::Timeout)),
+    }
+}
+
+/// Headers in which clients name their session, the most telling first.
+const SESSION_HEADERS: [&str; 5] =
+    ["x-claude-code-session-id", "session-id", "session_id", "x-session-id", "thread-id"];
+
+fn session_name<'a>(headers: &'a HeaderMap, head: &'a Head) -> Option<&'a str> {
+    let header = |name: &&str| headers.get(*name)?.to_str().ok().filter(|value| !value.is_empty());
+    head.session.as_deref().or_else(|| SESSION_HEADERS.iter().find_map(header))
+}

@@ -1,0 +1,260 @@
+//! Which account is called next, until one serves the call or none is left. Nothing has gone to the client
+//! while this runs.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderValue, Response};
+use shared::domain::Timestamp;
+
+use super::attempt::{Attempted, Fault, Refusal, Reply, Told, attempt};
+use super::call::Call;
+use super::reply::{self, ReplyBody};
+use super::settlement::{Admission, Settlement};
+use super::tap::{Source, Tap};
+use super::{RelayError, Worker};
+use crate::directory::{AccountEntry, Snapshot};
+use crate::limits::Scope;
+use crate::protocol::UsageChunkFilter;
+use crate::scheduler::health::{Failure, Outcome};
+use crate::scheduler::{Ask, Candidate, NoAccount, Passed, pick};
+use crate::store::Refusal as CounterRefusal;
+
+/// What a call came to.
+enum Delivery {
+    Reply(Box<Reply>),
+    Refusal(Refusal),
+}
+
+/// Serves a call with the account that can, and gives the books to the reply.
+pub(super) async fn run(
+    worker: &Arc<Worker>,
+    call: &Call,
+    mut settlement: Settlement,
+) -> Result<Response<ReplyBody>, RelayError> {
+    let mut run = Run {
+        worker,
+        call,
+        snapshot: worker.relay.directory.snapshot(),
+        passed: Vec::new(),
+        faults: Vec::new(),
+        full: None,
+    };
+    match run.deliver(&mut settlement).await {
+        Ok(Delivery::Reply(reply)) => Ok(tapped(worker, call, *reply, settlement)),
+        Ok(Delivery::Refusal(refusal)) => {
+            settlement.failed(refusal.parts.status.as_u16());
+            Ok(passed_on(refusal))
+        }
+        Err(error) => {
+            settlement.failed(error.problem(call.target.protocol).status);
+            Err(error)
+        }
+    }
+}
+
+struct Run<'a> {
+    worker: &'a Arc<Worker>,
+    call: &'a Call,
+    snapshot: Arc<Snapshot>,
+    /// Accounts that this call does not go to any more, by position.
+    passed: Vec<(usize, Passed)>,
+    faults: Vec<(Arc<AccountEntry>, Fault)>,
+    /// The refusal of an account's own limit that ends first.
+    full: Option<CounterRefusal>,
+}
+
+impl Run<'_> {
+    async fn deliver(&mut self, settlement: &mut Settlement) -> Result<Delivery, RelayError> {
+        let relay = &self.worker.relay;
+        loop {
+            let now = relay.clock.now();
+            let position = match self.pick(now) {
+                Ok(position) => position,
+                Err(none) => return self.hopeless(Some(none), now),
+            };
+            let entry = self.snapshot.accounts()[position].clone();
+            if let Admission::AccountFull(refusal) = settlement.reserve(self.call, &entry, now).await? {
+                self.passed.push((position, Passed::Full));
+                self.note_full(refusal);
+                continue;
+            }
+            settlement.attempt(self.call, &entry, now)?;
+            match attempt(self.worker, self.call, &entry).await? {
+                Attempted::Replied(reply) => {
+                    self.served(&entry, reply.first_byte_at);
+                    return Ok(Delivery::Reply(Box::new(reply)));
+                }
+                Attempted::Refused(refusal) => return Ok(Delivery::Refusal(refusal)),
+                Attempted::Failed(fault) => {
+                    settlement.attempt_failed(&entry, fault.may_have_worked);
+                    self.learn(&entry, &fault.outcome);
+                    self.passed.push((position, Passed::Tried));
+                    self.faults.push((entry, fault));
+                }
+            }
+            let now = relay.clock.now();
+            let is_late = now.since(self.call.opened_at) >= relay.settings.failover_total;
+            if is_late || self.faults.len() >= relay.settings.attempts_max {
+                return self.hopeless(None, now);
+            }
+        }
+    }
+
+    fn pick(&self, now: Timestamp) -> Result<usize, NoAccount> {
+        let call = self.call;
+        let ask = Ask {
+            key: &call.key.key,
+            model: &call.model,
+            protocol: call.target.protocol,
+            only: call.target.only,
+            affinity: call.bound.as_ref().and_then(|bound| self.snapshot.position(bound)),
+            now,
+        };
+        let candidates = self.snapshot.accounts().iter().enumerate().map(|(position, entry)| Candidate {
+            passed: self.passed.iter().find(|(at, _)| *at == position).map(|(_, passed)| *passed),
+            ..candidate(entry, call)
+        });
+        pick(candidates, &ask).map(|(position, _)| position)
+    }
+
+    /// An account serves the call: whoever failed it before is at fault, and the session follows.
+    fn served(&self, entry: &AccountEntry, now: Timestamp) {
+        if entry.state.health().is_suspected() {
+            self.learn(entry, &Outcome::Served);
+        }
+        for (failed, fault) in &self.faults {
+            if let Outcome::Suspect { failure, .. } = fault.outcome {
+                self.learn(failed, &Outcome::Confirmed { failure });
+            }
+        }
+        if let Some(session) = self.call.session {
+            let sessions = self.worker.relay.directory.sessions();
+            sessions.bind(session, self.call.bound.as_ref(), &entry.account.id, now);
+        }
+    }
+
+    fn learn(&self, entry: &AccountEntry, outcome: &Outcome) {
+        let relay = &self.worker.relay;
+        let now = relay.clock.now();
+        let (before, after) = entry.state.learn(outcome, now, &relay.settings.cooldowns);
+        if before.cooling(now).is_none()
+            && let (Some(cooling), Some(incident)) = (after.cooling(now), after.last())
+        {
+            tracing::warn!(
+                account = %entry.account.id,
+                name = entry.account.name,
+                cause = incident.cause.describe(),
+                until = %cooling.until,
+                "account rests"
+            );
+        }
+    }
+
+    fn note_full(&mut self, refusal: CounterRefusal) {
+        let sooner = |known: &CounterRefusal| match (refusal.standing.resets_at, known.standing.resets_at) {
+            (Some(new), Some(old)) => new < old,
+            (new, old) => new.is_some() && old.is_none(),
+        };
+        if self.full.as_ref().is_none_or(sooner) {
+            self.full = Some(refusal);
+        }
+    }
+
+    /// Nothing is left: the client gets the most hopeful of the errors.
+    fn hopeless(&mut self, none: Option<NoAccount>, now: Timestamp) -> Result<Delivery, RelayError> {
+        if self.faults.is_empty() {
+            return Err(match (self.full.take(), none.unwrap_or(NoAccount::Unavailable { cooling: None })) {
+                (Some(refusal), _) => RelayError::limit(Scope::Account, &refusal, now),
+                (None, none) => RelayError::Schedule {
+                    none,
+                    model: self.call.model.clone(),
+                    protocol: self.call.target.protocol,
+                },
+            });
+        }
+        let retry_at = self.retry_at(none, now);
+        let best = (0..self.faults.len()).max_by_key(|&at| hope(&self.faults[at].1)).unwrap_or(0);
+        let (_, fault) = self.faults.swap_remove(best);
+        match fault.told {
+            Told::Reply(mut refusal) if !is_about_our_credential(&fault.outcome, &refusal) => {
+                let seconds = retry_at.map(|at| at.since(now).as_secs().max(1));
+                if let Some(value) =
+                    seconds.and_then(|seconds| HeaderValue::try_from(seconds.to_string()).ok())
+                {
+                    refusal.parts.headers.insert(RETRY_AFTER, value);
+                }
+                Ok(Delivery::Refusal(refusal))
+            }
+            Told::Reply(_) => Err(RelayError::Credential { retry_at }),
+            Told::Failed(failure) => Err(RelayError::Failed(failure)),
+            Told::Unreachable => Err(RelayError::Unreachable),
+        }
+    }
+
+    /// When the first of the accounts that are resting now may be asked again.
+    fn retry_at(&self, none: Option<NoAccount>, now: Timestamp) -> Option<Timestamp> {
+        let known = match none {
+            Some(NoAccount::Unavailable { cooling }) => cooling.map(|cooling| cooling.until),
+            _ => None,
+        };
+        let resting = self.faults.iter().filter_map(|(entry, _)| entry.state.health().cooling(now));
+        resting.map(|cooling| cooling.until).chain(known).min()
+    }
+}
+
+/// What the scheduler sees of an account.
+pub(super) fn candidate<'a>(entry: &'a AccountEntry, call: &Call) -> Candidate<'a> {
+    Candidate {
+        account: &entry.account,
+        speaks: entry.provider.speaks(call.target.operation).contains(&call.target.protocol),
+        passed: None,
+        health: entry.state.health(),
+        in_flight: entry.state.in_flight(),
+        last_used: entry.state.last_used(),
+    }
+}
+
+/// How much an error lets the client hope: the more, the better the chance of a later call.
+fn hope(fault: &Fault) -> u8 {
+    match (&fault.told, &fault.outcome) {
+        (Told::Reply(_), Outcome::Limited { .. } | Outcome::Overloaded { .. }) => 4,
+        (Told::Reply(refusal), _) if !is_about_our_credential(&fault.outcome, refusal) => 3,
+        (Told::Failed(Failure::Timeout), _) => 2,
+        (Told::Failed(_) | Told::Unreachable, _) => 1,
+        (Told::Reply(_), _) => 0,
+    }
+}
+
+/// 401, 402 and 403 mean the relay's credential, not the client's: a client that saw them would throw its own
+/// key away.
+fn is_about_our_credential(outcome: &Outcome, refusal: &Refusal) -> bool {
+    matches!(outcome, Outcome::AuthFailed { .. }) || refusal.parts.status == http::StatusCode::FORBIDDEN
+}
+
+fn tapped(worker: &Worker, call: &Call, reply: Reply, mut settlement: Settlement) -> Response<ReplyBody> {
+    let Reply { parts, body, held, reader, form, first_byte_at } = reply;
+    let injected = call.injects_usage() && reader.is_plain();
+    settlement.replied(parts.status.as_u16(), first_byte_at, (reader, form));
+    let mut head = reply::head(parts);
+    if injected {
+        head.headers_mut().remove(CONTENT_LENGTH);
+    }
+    let source = Source {
+        body,
+        held,
+        filter: injected.then(UsageChunkFilter::default),
+        protocol: call.target.protocol,
+        form,
+        idle_timeout: worker.relay.settings.idle_timeout,
+    };
+    let tap = Tap::new(source, settlement);
+    head.map(|()| ReplyBody::Tap(Box::new(tap)))
+}
+
+fn passed_on(refusal: Refusal) -> Response<ReplyBody> {
+    let mut head = reply::head(refusal.parts);
+    // The body may have been cut.
+    head.headers_mut().remove(CONTENT_LENGTH);
+    head.map(|()| ReplyBody::from(refusal.body))
+}

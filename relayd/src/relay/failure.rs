@@ -1,0 +1,148 @@
+//! Everything that can keep a call from being served.
+
+use shared::domain::{Protocol, Timestamp};
+
+use super::BodyError;
+use crate::ledger::JournalError;
+use crate::limits::{LimitExceeded, Scope};
+use crate::protocol::{ErrorKind, ProtocolError, client_status};
+use crate::provider::ProviderError;
+use crate::scheduler::health::{Ailment, Failure};
+use crate::scheduler::{Cooling, NoAccount};
+use crate::store::{Refusal, StoreError};
+
+/// Why a call was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The body could not be read.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The body is not what the protocol wants.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The key may not ask for the model.
+    #[error("this API key may not use the model {0:?}")]
+    ModelDenied(String),
+    /// No account may or can serve it.
+    #[error("{}", schedule_message(*.none, .model, *.protocol))]
+    Schedule {
+        /// Why.
+        none: NoAccount,
+        /// The model that was asked for.
+        model: String,
+        /// The client's protocol.
+        protocol: Protocol,
+    },
+    /// A limit of the key refused it.
+    #[error("{exceeded}")]
+    Limit {
+        /// Which, and where it stands.
+        exceeded: LimitExceeded,
+        /// When it makes sense to try again.
+        retry_at: Option<Timestamp>,
+    },
+    /// The journal has no room, so that the call could not be booked.
+    #[error("the relay cannot book calls now")]
+    Journal(#[from] JournalError),
+    /// The store failed.
+    #[error("the relay's store cannot be reached")]
+    Store(#[from] StoreError),
+    /// The account's settings make no valid request.
+    #[error("the account that would serve this call is not set up right")]
+    Provider(#[from] ProviderError),
+    /// Every account that was tried refused our credential.
+    #[error("the relay's own access to the upstream was refused; its operator has to look after it")]
+    Credential {
+        /// When it is tried again.
+        retry_at: Option<Timestamp>,
+    },
+    /// Every account that was tried failed without an answer that could be passed on.
+    #[error("the upstream {}", .0.describe())]
+    Failed(Failure),
+    /// No upstream could be reached.
+    #[error("the upstream cannot be reached")]
+    Unreachable,
+}
+
+/// A failure as the client is told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What it is in the protocol's words.
+    pub kind: ErrorKind,
+    /// HTTP status.
+    pub status: u16,
+    /// When it makes sense to try again, where that is known.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl RelayError {
+    /// A counter of the key or of an account refused the call.
+    pub(super) fn limit(scope: Scope, refusal: &Refusal, now: Timestamp) -> Self {
+        let exceeded = LimitExceeded { scope, ask: refusal.ask, standing: refusal.standing };
+        Self::Limit { exceeded, retry_at: exceeded.retry_after(now).map(|wait| now.after(wait)) }
+    }
+
+    /// The one place where a failure gets its kind and status.
+    pub fn problem(&self, protocol: Protocol) -> Problem {
+        use ErrorKind::{
+            Internal, InvalidRequest, NotFound, Permission, RateLimit, Timeout, TooLarge, Unavailable,
+            UnsupportedMedia,
+        };
+        let (kind, retry_at) = match self {
+            Self::Body(BodyError::TooLarge(_)) => (TooLarge, None),
+            Self::Body(BodyError::Encoding) => (UnsupportedMedia, None),
+            Self::Body(BodyError::NoRoom) => (Unavailable, None),
+            // 408 has no kind of its own in any of the protocols.
+            Self::Body(BodyError::Timeout) => {
+                return Problem { kind: InvalidRequest, status: 408, retry_at: None };
+            }
+            Self::Body(BodyError::Broken(_) | BodyError::Undecodable(_)) | Self::Protocol(_) => {
+                (InvalidRequest, None)
+            }
+            Self::ModelDenied(_) => (Permission, None),
+            Self::Schedule { none, .. } => match none {
+                NoAccount::NotPermitted => (Permission, None),
+                NoAccount::NoModel => (NotFound, None),
+                NoAccount::NoProtocol => (InvalidRequest, None),
+                NoAccount::Unavailable { cooling: None } => (Unavailable, None),
+                NoAccount::Unavailable { cooling: Some(cooling) } => (kind_of(*cooling), Some(cooling.until)),
+            },
+            Self::Limit { retry_at, .. } => (RateLimit, *retry_at),
+            Self::Journal(_) | Self::Store(_) | Self::Unreachable => (Unavailable, None),
+            Self::Provider(_) => (Internal, None),
+            Self::Credential { retry_at } => (Unavailable, *retry_at),
+            Self::Failed(Failure::Timeout) => (Timeout, None),
+            Self::Failed(Failure::Status(429)) => (RateLimit, None),
+            Self::Failed(Failure::Status(503 | 529)) => (ErrorKind::Overloaded, None),
+            Self::Failed(Failure::Status(_) | Failure::Broken | Failure::StreamError) => {
+                return Problem { kind: Internal, status: 502, retry_at: None };
+            }
+        };
+        Problem { kind, status: client_status(protocol, kind), retry_at }
+    }
+}
+
+/// Resting accounts are told of like the replies that made them rest.
+const fn kind_of(cooling: Cooling) -> ErrorKind {
+    match cooling.ailment {
+        Ailment::Limited => ErrorKind::RateLimit,
+        Ailment::Overloaded => ErrorKind::Overloaded,
+        Ailment::AuthFailed | Ailment::Unreachable => ErrorKind::Unavailable,
+    }
+}
+
+fn schedule_message(none: NoAccount, model: &str, protocol: Protocol) -> String {
+    match none {
+        NoAccount::NotPermitted => {
+            format!("this API key may not use the accounts that serve the model {model:?}")
+        }
+        NoAccount::NoModel => format!("no account serves the model {model:?}"),
+        NoAccount::NoProtocol => format!(
+            "the accounts that serve the model {model:?} do not speak this protocol ({}); use the route of theirs",
+            protocol.name()
+        ),
+        NoAccount::Unavailable { .. } => {
+            format!("every account that serves the model {model:?} is unavailable right now")
+        }
+    }
+}

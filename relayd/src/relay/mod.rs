@@ -1,0 +1,123 @@
+//! One request, start to end: read, pick, reserve, send, fail over, stream, settle. Data travels in arguments
+//! and results; what must be undone when the client goes is in guards.
+
+mod attempt;
+mod body;
+mod call;
+mod encoded;
+mod failover;
+mod failure;
+mod reply;
+mod settlement;
+mod tap;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use http::{HeaderMap, Response};
+use hyper::body::Incoming;
+use shared::domain::{AccountKind, Operation, Protocol, RequestId};
+
+pub use body::{BodyBudget, BodyError};
+pub use failure::{Problem, RelayError};
+pub use reply::{ReplyBody, ReplyError};
+
+use settlement::Settlement;
+
+use crate::clock::Clock;
+use crate::directory::{Directory, KeyEntry};
+use crate::ledger::Lane;
+use crate::provider::GeminiMethod;
+use crate::scheduler::health::Cooldowns;
+use crate::upstream::Upstream;
+
+/// What a client wants, as far as method and path tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The client's protocol.
+    pub protocol: Protocol,
+    /// What it wants done.
+    pub operation: Operation,
+    /// The only kind of account that the path allows.
+    pub only: Option<AccountKind>,
+    /// The model, where the path names it.
+    pub model: Option<String>,
+    /// The ends of a Gemini path.
+    pub gemini: Option<GeminiMethod>,
+}
+
+/// Bounds and deadlines of a call.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of a request body, decoded.
+    pub body_bytes_max: u64,
+    /// How long a client may pause within its body.
+    pub body_idle_timeout: Duration,
+    /// Accounts that one call may try.
+    pub attempts_max: usize,
+    /// How long after its opening a call may still try another account.
+    pub failover_total: Duration,
+    /// How long a stream's head waits for its first event of substance.
+    pub hold: Duration,
+    /// How many bytes of a stream may wait with it.
+    pub hold_bytes_max: usize,
+    /// How long an upstream may pause within its reply.
+    pub idle_timeout: Duration,
+    /// How long accounts rest.
+    pub cooldowns: Cooldowns,
+    /// How long a hold lives without being renewed.
+    pub hold_ttl: Duration,
+    /// Whether each call is logged.
+    pub log_requests: bool,
+}
+
+/// What all workers share.
+pub struct Relay {
+    /// Bounds and deadlines.
+    pub settings: Settings,
+    /// The clock.
+    pub clock: Clock,
+    /// Keys and accounts.
+    pub directory: Arc<Directory>,
+    /// Room for request bodies.
+    pub bodies: BodyBudget,
+    /// Calls that are open now, streams included.
+    pub in_flight: Arc<AtomicU64>,
+}
+
+/// What one worker thread has of its own.
+pub struct Worker {
+    /// What it shares with the others.
+    pub relay: Arc<Relay>,
+    /// Its lane of the journal.
+    pub lane: Arc<Lane>,
+    /// Its connections to upstreams.
+    pub upstream: Upstream,
+}
+
+/// A client's call: authenticated, its body not yet read.
+pub struct Incomer {
+    /// Its id.
+    pub id: RequestId,
+    /// What it wants.
+    pub target: Target,
+    /// The key that asks.
+    pub key: Arc<KeyEntry>,
+    /// The client's headers.
+    pub headers: HeaderMap,
+    /// The client's query string.
+    pub query: Option<String>,
+    /// Its body.
+    pub body: Incoming,
+}
+
+/// Relays one call. The reply's body settles the call when it ends or is dropped.
+pub async fn relay(worker: &Arc<Worker>, incomer: Incomer) -> Result<Response<ReplyBody>, RelayError> {
+    let call = call::Call::read(&worker.relay, incomer).await?;
+    let settlement = match call.target.operation {
+        Operation::CountTokens => Settlement::unbooked(worker.clone()),
+        Operation::Generate | Operation::Embed => Settlement::booked(worker.clone(), &call),
+    };
+    failover::run(worker, &call, settlement).await
+}

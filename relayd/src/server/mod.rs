@@ -1,0 +1,194 @@
+//! The client side of the relay: accepts connections, finds out what is wanted and by whom, and answers
+//! everything that needs no upstream itself.
+
+mod cors;
+mod error;
+mod listener;
+mod models;
+mod owner;
+pub mod router;
+mod stall;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use shared::domain::{Protocol, RequestId, Timestamp};
+
+pub use listener::{Connections, serve};
+
+use crate::auth::address::client_address;
+use crate::auth::{self, Presented, Throttle};
+use crate::config::{Cors, Network};
+use crate::directory::KeyEntry;
+use crate::relay::{self, Incomer, ReplyBody, Worker};
+use crate::store::StoreState;
+use error::ServerError;
+use router::Route;
+
+/// Our id of a request, on every reply.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-relay-request-id");
+/// How much telemetry is read before it is thrown away.
+const TELEMETRY_BYTES_MAX: usize = 1 << 20;
+
+/// Settings of the client side.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Until the head of a request is there; also how long a connection may be idle.
+    pub header_read_timeout: Duration,
+    /// The head's size.
+    pub headers_bytes_max: usize,
+    /// How long a client may refuse to take what it asked for.
+    pub write_stall_timeout: Duration,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Which web pages may call.
+    pub cors: Cors,
+}
+
+/// The client side of one worker.
+pub struct Server {
+    /// What relays.
+    pub worker: Arc<Worker>,
+    /// Failed attempts by address, shared by all workers.
+    pub throttle: Arc<Throttle>,
+    /// Settings.
+    pub settings: Settings,
+}
+
+/// A request's head and where it came from.
+struct Asked {
+    id: RequestId,
+    now: Timestamp,
+    address: IpAddr,
+    parts: http::request::Parts,
+}
+
+impl Server {
+    /// Answers one request; whatever goes wrong is an answer too.
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<ReplyBody> {
+        let relay = &self.worker.relay;
+        let now = relay.clock.now();
+        // Without random bytes ids repeat only within a millisecond; better that than no answer.
+        let id = RequestId::new(now, shared::crypto::random().unwrap_or_default());
+        let (parts, body) = request.into_parts();
+        let address = client_address(peer.ip(), &parts.headers, &self.settings.trusted_proxies);
+        let origin = cors::allowed(&self.settings.cors, &parts.headers);
+        let mut response = if parts.method == Method::OPTIONS && origin.is_some() {
+            cors::preflight(&parts.headers)
+        } else {
+            let asked = Asked { id, now, address, parts };
+            let protocol = error::protocol_of(&asked.parts);
+            match self.dispatch(asked, body).await {
+                Ok(response) => response,
+                Err(error) => error.render(protocol, id, relay.clock.now()),
+            }
+        };
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+            headers.insert(REQUEST_ID, value);
+        }
+        if let Some(origin) = origin {
+            cors::allow(headers, origin);
+        }
+        response
+    }
+
+    async fn dispatch(&self, asked: Asked, body: Incoming) -> Result<Response<ReplyBody>, ServerError> {
+        let parts = &asked.parts;
+        if parts.headers.contains_key(UPGRADE) {
+            return Err(ServerError::Upgrade);
+        }
+        match router::route(&parts.method, parts.uri.path(), &parts.headers)? {
+            Route::Greeting => Ok(json(&serde_json::json!({
+                "service": "relayd", "version": env!("CARGO_PKG_VERSION"),
+            }))),
+            Route::Health => Ok(self.health()),
+            Route::EventLogging => {
+                // Read, so that the connection can be used again, but not kept.
+                drop(Limited::new(body, TELEMETRY_BYTES_MAX).collect().await);
+                Ok(json(&serde_json::json!({"success": true})))
+            }
+            Route::Models(protocol) => {
+                let key = self.authenticate(&asked).await?;
+                Ok(models::list(&self.worker.relay, &key, protocol))
+            }
+            Route::Model(protocol, id) => {
+                let key = self.authenticate(&asked).await?;
+                models::one(&self.worker.relay, &key, protocol, &id)
+            }
+            Route::KeyInfo(view) => {
+                let key = self.authenticate(&asked).await?;
+                Ok(owner::view(&self.worker.relay, &key, view, asked.now).await?)
+            }
+            Route::Relay(target) => {
+                let key = self.authenticate(&asked).await?;
+                let Asked { id, parts, .. } = asked;
+                let query = parts.uri.query().map(str::to_owned);
+                let incomer = Incomer { id, target, key, headers: parts.headers, query, body };
+                Ok(relay::relay(&self.worker, incomer).await?)
+            }
+        }
+    }
+
+    async fn authenticate(&self, asked: &Asked) -> Result<Arc<KeyEntry>, ServerError> {
+        let presented = Presented {
+            headers: &asked.parts.headers,
+            query: asked.parts.uri.query(),
+            address: asked.address,
+        };
+        let directory = &self.worker.relay.directory;
+        Ok(auth::authenticate(directory, &self.throttle, presented, asked.now).await?)
+    }
+
+    /// 503 while the store cannot serve, so that a balancer looks elsewhere.
+    fn health(&self) -> Response<ReplyBody> {
+        let state = self.worker.relay.directory.store().state();
+        let (status, store) = match &state {
+            StoreState::Ok => (StatusCode::OK, "ok"),
+            StoreState::Failing(cause) => (StatusCode::SERVICE_UNAVAILABLE, cause.as_str()),
+        };
+        let word = if status.is_success() { "ok" } else { "failing" };
+        let body = serde_json::json!({
+            "status": word, "version": env!("CARGO_PKG_VERSION"), "store": store,
+        });
+        let mut response = json(&body);
+        *response.status_mut() = status;
+        response
+    }
+}
+
+/// A reply of our own.
+fn json(value: &serde_json::Value) -> Response<ReplyBody> {
+    reply(StatusCode::OK, Bytes::from(value.to_string()))
+}
+
+fn reply(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The protocol that a request's path and headers speak, for errors that happen before it is routed.
+fn spoken(path: &str, headers: &http::HeaderMap) -> Protocol {
+    let has = |part: &str| path.contains(part);
+    if has("/messages") || headers.contains_key("anthropic-version") {
+        Protocol::Messages
+    } else if has("/responses") {
+        Protocol::Responses
+    } else if has("/v1beta") || has("/gemini") || has(":") || headers.contains_key("x-goog-api-key") {
+        Protocol::GenerateContent
+    } else if has("/chat") || has("/openai") || has("/azure") || has("/embeddings") {
+        Protocol::ChatCompletions
+    } else if headers.contains_key("x-api-key") || has("/api") || has("/claude") {
+        Protocol::Messages
+    } else {
+        Protocol::ChatCompletions
+    }
+}

@@ -1,0 +1,160 @@
+//! What the holder of a key may know of it: its limits, how much of them is used, and what it cost so far.
+
+use http::Response;
+use serde_json::{Value, json};
+use shared::domain::{Timestamp, UsageClass};
+
+use super::router::OwnerView;
+use crate::directory::KeyEntry;
+use crate::relay::{Relay, ReplyBody};
+use crate::store::{Rollup, StoreError};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Sums of one key.
+#[derive(Default)]
+struct Sums {
+    total: Rollup,
+    day: Rollup,
+    month: Rollup,
+}
+
+/// Answers in the form that was asked for.
+pub(super) async fn view(
+    relay: &Relay,
+    key: &KeyEntry,
+    view: OwnerView,
+    now: Timestamp,
+) -> Result<Response<ReplyBody>, StoreError> {
+    let record = &key.key;
+    let body = match view {
+        OwnerView::Me => json!({
+            "id": format!("user_{}", record.id),
+            "type": "user",
+            "display_name": record.name,
+            "created_at": record.created_at,
+        }),
+        OwnerView::Credit => json!({
+            "object": "usage",
+            "data": [{"type": "credit_balance", "credit_balance": null}],
+        }),
+        OwnerView::KeyInfo => {
+            let sums = sums(relay, key, now).await?;
+            json!({
+                "keyInfo": {
+                    "id": record.id,
+                    "name": record.name,
+                    "tokenLimit": 0,
+                    "limits": limits(relay, key, now).await?,
+                    "expiresAt": record.expires_at,
+                    "usage": usage(&sums.total),
+                },
+                "timestamp": now,
+            })
+        }
+        OwnerView::Usage => {
+            let sums = sums(relay, key, now).await?;
+            json!({
+                "usage": {"total": usage(&sums.total), "daily": usage(&sums.day), "monthly": usage(&sums.month)},
+                "limits": limits(relay, key, now).await?,
+                "timestamp": now,
+            })
+        }
+        OwnerView::OpenaiKeyInfo => {
+            let sums = sums(relay, key, now).await?;
+            json!({
+                "id": record.id,
+                "name": record.name,
+                "permissions": record.permissions,
+                "token_limit": 0,
+                "tokens_used": sums.total.usage.tokens(),
+                "tokens_remaining": null,
+                "limits": limits(relay, key, now).await?,
+                "expires_at": record.expires_at,
+                "usage": {"total": usage(&sums.total), "daily": usage(&sums.day), "monthly": usage(&sums.month)},
+            })
+        }
+        OwnerView::OpenaiUsage => {
+            let sums = sums(relay, key, now).await?;
+            json!({
+                "object": "usage",
+                "total_tokens": sums.total.usage.tokens(),
+                "total_requests": sums.total.requests,
+                "daily_tokens": sums.day.usage.tokens(),
+                "daily_requests": sums.day.requests,
+                "monthly_tokens": sums.month.usage.tokens(),
+                "monthly_requests": sums.month.requests,
+            })
+        }
+    };
+    Ok(super::json(&body))
+}
+
+async fn limits(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Vec<Value>, StoreError> {
+    let counters: Vec<_> = key.counters.iter().map(|ask| ask.counter).collect();
+    let standings = relay.directory.store().standings(&key.group, &counters, now).await?;
+    let rows = key.key.limits.iter().filter_map(|limit| {
+        let counter = crate::limits::counter(limit);
+        let at = counters.iter().position(|known| *known == counter)?;
+        let standing = standings.get(at)?;
+        Some(json!({
+            "limit": limit,
+            "used": standing.booked,
+            "held": standing.held,
+            "resets_at": standing.resets_at,
+        }))
+    });
+    Ok(rows.collect())
+}
+
+/// The calendar day and month are those of UTC.
+async fn sums(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Sums, StoreError> {
+    let day = now.as_millis() - now.as_millis().rem_euclid(DAY_MS);
+    let month = month_start(now);
+    let mut sums = Sums::default();
+    for (place, rollup) in relay.directory.store().rollups(Some(key.key.created_at.hour()), None).await? {
+        if place.key.as_ref() != Some(&key.key.id) {
+            continue;
+        }
+        sums.total += &rollup;
+        if place.hour >= month {
+            sums.month += &rollup;
+        }
+        if place.hour.as_millis() >= day {
+            sums.day += &rollup;
+        }
+    }
+    Ok(sums)
+}
+
+fn month_start(now: Timestamp) -> Timestamp {
+    let first = jiff::Timestamp::from_millisecond(now.as_millis())
+        .map(|time| time.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month())
+        .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC));
+    first.map_or(now, |start| Timestamp::from_millis(start.timestamp().as_millisecond()))
+}
+
+fn usage(rollup: &Rollup) -> Value {
+    let usage = &rollup.usage;
+    json!({
+        "requests": rollup.requests,
+        "tokens": usage.tokens(),
+        "inputTokens": usage[UsageClass::Input],
+        "outputTokens": usage[UsageClass::Output],
+        "cacheCreateTokens": usage[UsageClass::CacheWrite5m].saturating_add(usage[UsageClass::CacheWrite1h]),
+        "cacheReadTokens": usage[UsageClass::CacheRead],
+        "cost": rollup.cost(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_begin_at_their_first_day() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(month_start(at("2024-02-29T23:59:59Z")), at("2024-02-01"));
+        assert_eq!(month_start(at("2026-11-01T00:00:00Z")), at("2026-11-01"));
+    }
+}

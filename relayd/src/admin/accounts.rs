@@ -1,0 +1,269 @@
+//! Calls about upstream accounts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::header::{HeaderName, HeaderValue};
+use shared::admin::{AccountView, AddAccount, RemoveAccount, ShowAccount, UpdateAccount};
+use shared::crypto::random;
+use shared::domain::account::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, SimulatorSettings};
+use shared::domain::{Account, AccountId, AccountKind};
+use shared::redact::Secret;
+
+use super::{Admin, AdminError, EditError, Invalid, Peer, check_name, view};
+use crate::directory::AccountEntry;
+
+impl Admin {
+    pub(super) async fn add_account(&self, call: AddAccount, peer: Peer) -> Result<AccountView, AdminError> {
+        check_name(&call.name)?;
+        check_headers(&call.headers)?;
+        check_simulator(call.kind, call.simulator)?;
+        let base_url = call.base_url.as_deref().or(call.kind.default_base_url());
+        let base_url = checked_url(base_url.ok_or(Invalid::BaseUrlMissing)?)?;
+        let id = AccountId::from_random(random().map_err(EditError::Crypto)?);
+        let secret = match call.secret.filter(|_| call.kind.needs_secret()) {
+            None if call.kind.needs_secret() => return Err(Invalid::SecretMissing.into()),
+            None => None,
+            Some(secret) => {
+                Some(self.directory.seal(&id, self.checked_secret(&secret)?).map_err(EditError::Crypto)?)
+            }
+        };
+        let account = Account {
+            id: id.clone(),
+            name: call.name,
+            kind: call.kind,
+            base_url,
+            secret,
+            api_version: call.api_version,
+            models: call.models,
+            model_map: call.model_map,
+            price_as: call.price_as.filter(|model| !model.is_empty()),
+            priority: checked_rank(call.priority.unwrap_or(DEFAULT_PRIORITY))?,
+            weight: checked_rank(call.weight.unwrap_or(DEFAULT_WEIGHT))?,
+            paused: false,
+            headers: call.headers,
+            limits: call.limits,
+            simulator: call.simulator,
+            created_at: self.clock.now(),
+            removed_at: None,
+            unknown: BTreeMap::new(),
+        };
+        let audit = self.audit(peer, "account.add", id.as_str(), &account.name, Vec::new());
+        let entry = self.directory.put_account(account, None, Some(audit)).await?;
+        self.account_view(&entry).await
+    }
+
+    pub(super) async fn list_accounts(&self) -> Result<Vec<AccountView>, AdminError> {
+        let now = self.clock.now();
+        let snapshot = self.directory.snapshot();
+        let mut views = Vec::with_capacity(snapshot.accounts().len());
+        for entry in snapshot.accounts() {
+            views.push(view::account(&**self.directory.store(), entry, now).await?);
+        }
+        views.sort_by(|one, other| (one.priority, &one.name).cmp(&(other.priority, &other.name)));
+        Ok(views)
+    }
+
+    pub(super) async fn show_account(&self, call: &ShowAccount) -> Result<AccountView, AdminError> {
+        self.account_view(&*self.account_entry(&call.account)?).await
+    }
+
+    pub(super) async fn update_account(
+        &self,
+        call: UpdateAccount,
+        peer: Peer,
+    ) -> Result<AccountView, AdminError> {
+        let entry = self.account_entry(&call.account)?;
+        let action = match call.paused {
+            Some(true) => "account.pause",
+            Some(false) => "account.resume",
+            None => "account.update",
+        };
+        let is_resumed = call.paused == Some(false);
+        let (account, fields) = self.changed(entry.account.clone(), call)?;
+        let audit = self.audit(peer, action, account.id.as_str(), &account.name, fields);
+        let entry = self.directory.put_account(account, Some(entry.version), Some(audit)).await?;
+        if is_resumed {
+            entry.state.recover();
+        }
+        self.account_view(&entry).await
+    }
+
+    /// The account with the changes made, and the names of what changed.
+    fn changed(
+        &self,
+        mut account: Account,
+        call: UpdateAccount,
+    ) -> Result<(Account, Vec<String>), AdminError> {
+        let mut fields = Vec::new();
+        let mut changed = |field: &str| fields.push(field.to_owned());
+        if let Some(name) = call.name {
+            check_name(&name)?;
+            account.name = name;
+            changed("name");
+        }
+        if let Some(url) = call.base_url {
+            account.base_url = checked_url(&url)?;
+            changed("base_url");
+        }
+        if let Some(secret) = call.secret {
+            let secret = self.checked_secret(&secret)?;
+            account.secret = Some(self.directory.seal(&account.id, secret).map_err(EditError::Crypto)?);
+            changed("secret");
+        }
+        if let Some(version) = call.api_version {
+            account.api_version = (!version.is_empty()).then_some(version);
+            changed("api_version");
+        }
+        if let Some(models) = call.models {
+            account.models = models;
+            changed("models");
+        }
+        if let Some(map) = call.model_map {
+            account.model_map = map;
+            changed("model_map");
+        }
+        if let Some(model) = call.price_as {
+            account.price_as = (!model.is_empty()).then_some(model);
+            changed("price_as");
+        }
+        if let Some(priority) = call.priority {
+            account.priority = checked_rank(priority)?;
+            changed("priority");
+        }
+        if let Some(weight) = call.weight {
+            account.weight = checked_rank(weight)?;
+            changed("weight");
+        }
+        if let Some(headers) = call.headers {
+            check_headers(&headers)?;
+            account.headers = headers;
+            changed("headers");
+        }
+        if let Some(limits) = call.limits {
+            account.limits = limits;
+            changed("limits");
+        }
+        if call.simulator.is_some() {
+            check_simulator(account.kind, call.simulator)?;
+            account.simulator = call.simulator;
+            changed("simulator");
+        }
+        if let Some(paused) = call.paused {
+            account.paused = paused;
+            changed("paused");
+        }
+        Ok((account, fields))
+    }
+
+    pub(super) async fn remove_account(
+        &self,
+        call: &RemoveAccount,
+        peer: Peer,
+    ) -> Result<AccountView, AdminError> {
+        let entry = self.account_entry(&call.account)?;
+        let id = &entry.account.id;
+        let snapshot = self.directory.snapshot();
+        let bound = snapshot
+            .keys()
+            .iter()
+            .filter(|key| key.key.deleted_at.is_none() && key.key.accounts.contains(id));
+        let bound: Vec<String> = bound.map(|key| key.key.name.clone()).collect();
+        if !bound.is_empty() && !call.force {
+            return Err(AdminError::Bound(bound));
+        }
+        let view = self.account_view(&entry).await?;
+        let audit = self.audit(peer, "account.remove", id.as_str(), &entry.account.name, Vec::new());
+        self.directory.remove_account(&entry, self.clock.now(), audit).await?;
+        Ok(view)
+    }
+
+    pub(super) async fn account_view(&self, entry: &AccountEntry) -> Result<AccountView, AdminError> {
+        Ok(view::account(&**self.directory.store(), entry, self.clock.now()).await?)
+    }
+
+    /// An account by its id or name.
+    pub(super) fn account_entry(&self, name: &str) -> Result<Arc<AccountEntry>, AdminError> {
+        self.directory.snapshot().account(name).cloned().ok_or_else(|| AdminError::NoAccount(name.to_owned()))
+    }
+
+    /// A relay's own key as an upstream's credential would be a loop, or a mix-up.
+    fn checked_secret<'a>(&self, secret: &'a Secret) -> Result<&'a Secret, Invalid> {
+        let text = secret.expose();
+        if text.starts_with(&self.key_prefix) {
+            return Err(Invalid::OwnKey(self.key_prefix.clone()));
+        }
+        let is_sendable = !text.is_empty() && HeaderValue::from_str(text).is_ok() && text.trim() == text;
+        if is_sendable { Ok(secret) } else { Err(Invalid::Secret) }
+    }
+}
+
+fn checked_url(text: &str) -> Result<String, Invalid> {
+    let invalid = || Invalid::BaseUrl(text.to_owned());
+    let uri: http::Uri = text.parse().map_err(|_| invalid())?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    // Credentials in an address would be stored and shown in clear.
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if !is_web || authority.is_empty() || authority.contains('@') || uri.query().is_some() {
+        return Err(invalid());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+const fn checked_rank(rank: u8) -> Result<u8, Invalid> {
+    if rank >= 1 && rank <= 100 { Ok(rank) } else { Err(Invalid::Rank) }
+}
+
+fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    const OURS: [&str; 6] =
+        ["host", "content-length", "transfer-encoding", "connection", "upgrade", "accept-encoding"];
+    for (name, value) in headers {
+        let is_valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
+        if !is_valid || OURS.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(Invalid::Header(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn check_simulator(kind: AccountKind, settings: Option<SimulatorSettings>) -> Result<(), Invalid> {
+    let Some(settings) = settings else { return Ok(()) };
+    if kind != AccountKind::Simulator {
+        return Err(Invalid::NotSimulator);
+    }
+    let is_within = (1..=10_000).contains(&settings.chunks)
+        && settings.latency_ms <= 600_000
+        && settings.chunk_gap_ms <= 60_000
+        && settings.error_percent <= 100;
+    if is_within { Ok(()) } else { Err(Invalid::Simulator) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_checked() {
+        for (text, expected) in [
+            ("https://api.test/v1/", Some("https://api.test/v1")),
+            ("http://127.0.0.1:8080", Some("http://127.0.0.1:8080")),
+            ("ftp://api.test", None),
+            ("api.test", None),
+            ("https://", None),
+            ("https://user:pass@api.test", None),
+            ("https://api.test/v1?key=1", None),
+            ("", None),
+        ] {
+            assert_eq!(checked_url(text).ok().as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_hop_are_not_the_operators() {
+        let headers = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        assert!(check_headers(&headers("x-team", "blue")).is_ok());
+        for (name, value) in [("Host", "a"), ("x y", "a"), ("x", "a\nb"), ("Content-Length", "1")] {
+            assert!(check_headers(&headers(name, value)).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The only door for operators: HTTP/1.1 and JSON over a Unix socket, one type for each call. Every change made
+//! here leaves an entry in the audit log.
+
+mod accounts;
+mod daemon;
+mod explain;
+mod keys;
+mod prices;
+mod probe;
+mod socket;
+mod usage;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
+use shared::domain::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+pub use socket::{Socket, SocketError};
+
+use crate::clock::Clock;
+use crate::directory::{Directory, DirectoryError, EditError, PricesError};
+use crate::ledger::Ledger;
+use crate::store::StoreError;
+use crate::upstream::Upstream;
+
+/// A call's size: a price list is the largest.
+const CALL_BYTES_MAX: usize = 64 << 20;
+
+/// What the admin API works on.
+pub struct Admin {
+    /// Keys, accounts, prices.
+    pub directory: Arc<Directory>,
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    /// The clock.
+    pub clock: Clock,
+    /// For test calls.
+    pub upstream: Upstream,
+    /// What new keys begin with.
+    pub key_prefix: String,
+    /// What the daemon says of itself.
+    pub about: About,
+    /// Client calls that are open now.
+    pub in_flight: Arc<AtomicU64>,
+    /// Client connections that are open now.
+    pub connections: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Told to drain and end.
+    pub stop: CancellationToken,
+}
+
+/// What the daemon says of itself.
+pub struct About {
+    /// Name of this node.
+    pub node: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Addresses that clients reach it at.
+    pub listen: Vec<String>,
+    /// The data folder.
+    pub data: PathBuf,
+    /// The configuration file.
+    pub config_file: Option<PathBuf>,
+    /// The configuration in force, as TOML.
+    pub config_toml: String,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// User id of its process.
+    pub uid: u32,
+    /// Its process id, where the system tells it.
+    pub pid: Option<u32>,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+enum AdminError {
+    /// The call's values are wrong.
+    #[error("{0}")]
+    Invalid(Invalid),
+    /// There is no such key.
+    #[error("there is no key {0:?}")]
+    NoKey(String),
+    /// There is no such account.
+    #[error("there is no account {0:?}")]
+    NoAccount(String),
+    /// Keys are bound to the account.
+    #[error("keys are bound to this account: {}", .0.join(", "))]
+    Bound(Vec<String>),
+    /// The change was not made.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// The prices were not changed.
+    #[error(transparent)]
+    Prices(#[from] PricesError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What is wrong with a call's values.
+#[derive(Debug, thiserror::Error)]
+enum Invalid {
+    /// It is no JSON of the call's form.
+    #[error("the call cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It is larger than any call.
+    #[error("the call is too large")]
+    Size,
+    /// A name is empty or too long, or holds characters that names have not.
+    #[error(
+        "a name has 1 to 100 characters, none of them a control character, and does not begin with \"key_\" or \"acc_\""
+    )]
+    Name,
+    /// An address is no URL that calls can be sent to.
+    #[error("a base URL looks like https://host/path, not {0:?}")]
+    BaseUrl(String),
+    /// The kind has no address of its own.
+    #[error("an account of this kind needs a base URL")]
+    BaseUrlMissing,
+    /// The kind needs a credential.
+    #[error("an account of this kind needs a secret")]
+    SecretMissing,
+    /// The secret cannot be sent.
+    #[error("the secret is empty or holds characters that no header can carry")]
+    Secret,
+    /// The secret is a key of a relay.
+    #[error("the secret begins with {0:?}: it is a key of a relay, not of an upstream")]
+    OwnKey(String),
+    /// Out of range.
+    #[error("priority and weight are 1 to 100")]
+    Rank,
+    /// A header cannot be sent, or is not the operator's to set.
+    #[error("the header {0:?} cannot be set")]
+    Header(String),
+    /// Only the simulator has these settings.
+    #[error("only accounts of kind simulator have simulator settings")]
+    NotSimulator,
+    /// A simulator setting is out of range.
+    #[error(
+        "chunks are 1 to 10000, the latency at most 600000 ms, the gap at most 60000 ms, errors at most 100 percent"
+    )]
+    Simulator,
+    /// Two ways to end.
+    #[error("a key either expires at a time or lives for a time from its first use")]
+    TwoEnds,
+    /// Over before it began.
+    #[error("the end of a key's life lies in the future")]
+    PastEnd,
+    /// A deleted key stays deleted.
+    #[error("the key is deleted")]
+    Deleted,
+    /// A price for nothing.
+    #[error("a price is for a model: its exact name, 1 to 256 characters")]
+    Model,
+}
+
+impl From<DirectoryError> for AdminError {
+    fn from(error: DirectoryError) -> Self {
+        Self::Edit(error.into())
+    }
+}
+
+impl From<Invalid> for AdminError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl AdminError {
+    fn problem(&self) -> Problem {
+        let (code, hint) = match self {
+            Self::Invalid(_) | Self::Prices(PricesError::List(_) | PricesError::Price(_)) => {
+                (ProblemCode::Invalid, None)
+            }
+            Self::NoKey(_) => (ProblemCode::NotFound, Some("`relayctl key list` shows all keys")),
+            Self::NoAccount(_) => (ProblemCode::NotFound, Some("`relayctl account list` shows all accounts")),
+            Self::Bound(_) => (
+                ProblemCode::Conflict,
+                Some("`--force` removes it all the same; these keys then have no account"),
+            ),
+            Self::Edit(EditError::NameTaken(_)) => (ProblemCode::Conflict, Some("choose another name")),
+            Self::Edit(EditError::Changed) | Self::Prices(PricesError::Edit(EditError::Changed)) => {
+                (ProblemCode::Conflict, Some("look at it again, then try again"))
+            }
+            Self::Edit(EditError::Directory(DirectoryError::Store(_))) | Self::Store(_) => {
+                (ProblemCode::Unavailable, Some("the daemon's log says more"))
+            }
+            Self::Edit(EditError::Crypto(_) | EditError::Json(_) | EditError::Directory(_))
+            | Self::Prices(PricesError::Edit(_)) => {
+                (ProblemCode::Internal, Some("the daemon's log says more"))
+            }
+        };
+        Problem { code, message: self.to_string(), hint: hint.map(str::to_owned) }
+    }
+}
+
+const fn status_of(code: ProblemCode) -> StatusCode {
+    match code {
+        ProblemCode::Invalid => StatusCode::BAD_REQUEST,
+        ProblemCode::NotFound => StatusCode::NOT_FOUND,
+        ProblemCode::Conflict => StatusCode::CONFLICT,
+        ProblemCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ProblemCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A call's reply as JSON, or why it failed.
+type Answer = Result<Bytes, AdminError>;
+
+impl Admin {
+    /// Answers one call.
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let answer = if parts.method == Method::POST {
+            match Limited::new(body, CALL_BYTES_MAX).collect().await {
+                Ok(body) => self.dispatch(path, &body.to_bytes(), peer).await,
+                Err(_) => Some(Err(Invalid::Size.into())),
+            }
+        } else {
+            None
+        };
+        let problem = match answer {
+            Some(Ok(reply)) => return json(StatusCode::OK, reply),
+            Some(Err(error)) => {
+                let problem = error.problem();
+                if matches!(problem.code, ProblemCode::Unavailable | ProblemCode::Internal) {
+                    tracing::error!(path, error = ?error, "admin call failed");
+                }
+                problem
+            }
+            None => Problem {
+                code: ProblemCode::NotFound,
+                message: format!("this relayd has no call {path:?}"),
+                hint: Some("relayctl and relayd should be of the same version".to_owned()),
+            },
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        json(status_of(problem.code), body.into())
+    }
+
+    /// Finds the call of a path; `None` if there is none.
+    async fn dispatch(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
+            api::ShowStatus::PATH => handle(body, async |_: api::ShowStatus| self.status().await).await,
+            api::StopDaemon::PATH => handle(body, async |_: api::StopDaemon| Ok(self.stop(peer))).await,
+            api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await,
+            api::CreateKey::PATH => handle(body, async |call| self.create_key(call, peer).await).await,
+            api::ListKeys::PATH => handle(body, async |call| self.list_keys(&call).await).await,
+            api::ShowKey::PATH => handle(body, async |call| self.show_key(&call).await).await,
+            api::UpdateKey::PATH => handle(body, async |call| self.update_key(call, peer).await).await,
+            api::DeleteKey::PATH => handle(body, async |call| self.delete_key(&call, peer).await).await,
+            api::AddAccount::PATH => handle(body, async |call| self.add_account(call, peer).await).await,
+            api::ListAccounts::PATH => {
+                handle(body, async |_: api::ListAccounts| self.list_accounts().await).await
+            }
+            api::ShowAccount::PATH => handle(body, async |call| self.show_account(&call).await).await,
+            api::UpdateAccount::PATH => {
+                handle(body, async |call| self.update_account(call, peer).await).await
+            }
+            api::TestAccount::PATH => handle(body, async |call| self.test_account(&call).await).await,
+            api::RemoveAccount::PATH => {
+                handle(body, async |call| self.remove_account(&call, peer).await).await
+            }
+            api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await,
+            api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await,
+            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await,
+            api::ShowPrices::PATH => handle(body, async |call| Ok(self.show_prices(&call))).await,
+            api::UpdatePrices::PATH => handle(body, async |call| self.update_prices(call, peer).await).await,
+            api::SetPrice::PATH => handle(body, async |call| self.set_price(&call, peer).await).await,
+            api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await,
+            _ => return None,
+        })
+    }
+
+    /// An audit entry for a change that a caller makes now.
+    fn audit(&self, peer: Peer, action: &str, subject: &str, name: &str, fields: Vec<String>) -> AuditEntry {
+        AuditEntry {
+            at: self.clock.now(),
+            uid: Some(peer.uid),
+            pid: peer.pid,
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            name: name.to_owned(),
+            fields,
+        }
+    }
+}
+
+/// Reads a call, makes it, writes its reply: the types agree because the call names its reply.
+async fn handle<C: AdminCall>(
+    body: &[u8],
+    make: impl AsyncFnOnce(C) -> Result<C::Reply, AdminError>,
+) -> Answer {
+    let call = serde_json::from_slice(body).map_err(Invalid::Json)?;
+    let reply = make(call).await?;
+    Ok(serde_json::to_vec(&reply).map_err(EditError::Json)?.into())
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+/// Names are shown in tables and typed in commands; they must not look like ids.
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let length = name.chars().count();
+    let is_well_formed = (1..=100).contains(&length) && !name.chars().any(char::is_control);
+    let is_id = name.starts_with("key_") || name.starts_with("acc_");
+    if is_well_formed && !is_id && name.trim() == name { Ok(()) } else { Err(Invalid::Name) }
+}

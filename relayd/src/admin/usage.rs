@@ -1,0 +1,139 @@
+//! Calls about usage: sums from the hourly rollups, single requests from the ledger, and the audit log.
+
+use std::collections::BTreeMap;
+
+use shared::admin::{AuditEntry, ListAudit, ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
+use shared::domain::{Provenance, Timestamp};
+
+use super::{Admin, AdminError};
+use crate::directory::Snapshot;
+use crate::store::{Closed, Rollup, RollupKey, RowQuery};
+
+const ROWS_DEFAULT: u32 = 100;
+const ROWS_MAX: u32 = 10_000;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+impl Admin {
+    pub(super) async fn sum_usage(&self, call: &SumUsage) -> Result<Vec<UsageRow>, AdminError> {
+        self.settle().await;
+        let snapshot = self.directory.snapshot();
+        // Rows outlive records: what is no name of today may be the id of a record that is gone.
+        let key = call
+            .key
+            .as_deref()
+            .map(|name| snapshot.key(name).map_or_else(|| name.into(), |entry| entry.key.id.clone()));
+        let account = call
+            .account
+            .as_deref()
+            .map(|name| snapshot.account(name).map_or_else(|| name.into(), |entry| entry.account.id.clone()));
+        let until = call.until.map(|until| {
+            let up = until.as_millis().saturating_add(HOUR_MS - 1);
+            Timestamp::from_millis(up).hour()
+        });
+        let rollups = self.directory.store().rollups(call.since.map(Timestamp::hour), until).await?;
+        let mut sums: BTreeMap<(Option<String>, String), Rollup> = BTreeMap::new();
+        for (place, rollup) in &rollups {
+            let is_wanted = key.as_ref().is_none_or(|key| place.key.as_ref() == Some(key))
+                && account.as_ref().is_none_or(|account| place.account.as_ref() == Some(account))
+                && call.model.as_ref().is_none_or(|model| place.model == *model);
+            if is_wanted {
+                *sums.entry(label(call.by, place, &snapshot)).or_default() += rollup;
+            }
+        }
+        Ok(sums.into_iter().map(|((id, name), rollup)| usage_row(id, name, &rollup)).collect())
+    }
+
+    pub(super) async fn list_requests(&self, call: ListRequests) -> Result<Vec<RequestRow>, AdminError> {
+        self.settle().await;
+        let snapshot = self.directory.snapshot();
+        let key = call.key.map(|name| match snapshot.key(&name) {
+            Some(entry) => entry.key.id.clone(),
+            None => name.as_str().into(),
+        });
+        let account = call.account.map(|name| match snapshot.account(&name) {
+            Some(entry) => entry.account.id.clone(),
+            None => name.as_str().into(),
+        });
+        let limit = call.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX);
+        let query = RowQuery {
+            since: call.since,
+            until: call.until,
+            before: call.before,
+            id: call.id,
+            key,
+            account,
+            limit: limit as usize,
+        };
+        let rows = self.directory.store().rows(query).await?;
+        Ok(rows.into_iter().map(request_row).collect())
+    }
+
+    pub(super) async fn list_audit(&self, call: &ListAudit) -> Result<Vec<AuditEntry>, AdminError> {
+        let limit = call.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX);
+        Ok(self.directory.store().audit(call.since, limit as usize).await?)
+    }
+
+    /// What the journal has goes to the store first, so that an operator sees the call that just ended.
+    async fn settle(&self) {
+        if let Err(error) = self.ledger.flush().await {
+            tracing::warn!(%error, "usage is shown as far as the store has it");
+        }
+    }
+}
+
+fn label(by: UsageBy, place: &RollupKey, snapshot: &Snapshot) -> (Option<String>, String) {
+    match by {
+        UsageBy::Key => match &place.key {
+            Some(id) => (Some(id.to_string()), snapshot.key_name(id)),
+            None => (None, "(given up)".to_owned()),
+        },
+        UsageBy::Account => match &place.account {
+            Some(id) => (Some(id.to_string()), snapshot.account_name(id)),
+            None => (None, "(none)".to_owned()),
+        },
+        UsageBy::Model => (None, place.model.clone()),
+        UsageBy::Day => {
+            let day = place.hour.as_millis() - place.hour.as_millis().rem_euclid(DAY_MS);
+            (None, Timestamp::from_millis(day).to_string().chars().take(10).collect())
+        }
+    }
+}
+
+fn usage_row(id: Option<String>, name: String, rollup: &Rollup) -> UsageRow {
+    let counts = Provenance::ALL.iter().zip(rollup.provenance).filter(|(_, count)| *count > 0);
+    UsageRow {
+        name,
+        id,
+        requests: rollup.requests,
+        failed: rollup.failed,
+        usage: rollup.usage,
+        cost: rollup.cost(),
+        unpriced: rollup.unpriced,
+        provenance: counts.map(|(provenance, count)| (*provenance, count)).collect(),
+    }
+}
+
+fn request_row(closed: Closed) -> RequestRow {
+    let millis =
+        |from: Timestamp, to: Timestamp| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
+    RequestRow {
+        id: closed.request,
+        opened_at: closed.opened_at,
+        first_byte_ms: closed.first_byte_at.map(|at| millis(closed.opened_at, at)),
+        total_ms: millis(closed.opened_at, closed.closed_at),
+        key: closed.key,
+        account: closed.account,
+        protocol: closed.protocol,
+        operation: closed.operation,
+        model: closed.model,
+        priced_model: closed.priced_model,
+        status: closed.status,
+        end: closed.end.name().to_owned(),
+        attempts: closed.attempts,
+        usage: closed.usage,
+        provenance: closed.provenance,
+        cost: closed.cost,
+        unpriced: closed.unpriced,
+    }
+}

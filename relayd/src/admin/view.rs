@@ -1,0 +1,107 @@
+//! Records as operators see them.
+
+use shared::admin::{AccountView, HealthView, KeyView, LimitView};
+use shared::domain::key::Unusable;
+use shared::domain::{Limit, Timestamp};
+
+use crate::directory::{AccountEntry, KeyEntry};
+use crate::limits;
+use crate::store::{CounterAsk, GroupId, Store, StoreError};
+
+/// A key with the standing of its limits.
+pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> Result<KeyView, StoreError> {
+    let key = &entry.key;
+    let state = match key.unusable(now) {
+        Some(Unusable::Deleted) => "deleted",
+        Some(Unusable::Disabled) => "disabled",
+        Some(Unusable::Expired(_)) => "expired",
+        None if key.activated_at(now).is_some() => "waiting",
+        None => "active",
+    };
+    Ok(KeyView {
+        id: key.id.clone(),
+        name: key.name.clone(),
+        hint: key.hint.clone(),
+        state: state.to_owned(),
+        owner: key.owner.clone(),
+        permissions: key.permissions.clone(),
+        allow_models: key.allow_models.clone(),
+        deny_models: key.deny_models.clone(),
+        accounts: key.accounts.clone(),
+        limits: standings(store, &entry.group, &entry.counters, &key.limits, now).await?,
+        usage: key.usage,
+        expires_at: key.expires_at,
+        valid_s_from_first_use: key.valid_s_from_first_use,
+        created_at: key.created_at,
+    })
+}
+
+/// An account with its health and the standing of its limits.
+pub(super) async fn account(
+    store: &dyn Store,
+    entry: &AccountEntry,
+    now: Timestamp,
+) -> Result<AccountView, StoreError> {
+    let account = &entry.account;
+    let last_used = entry.state.last_used();
+    Ok(AccountView {
+        id: account.id.clone(),
+        name: account.name.clone(),
+        kind: account.kind,
+        base_url: account.base_url.clone(),
+        has_secret: account.secret.is_some(),
+        api_version: account.api_version.clone(),
+        models: account.models.clone(),
+        model_map: account.model_map.clone(),
+        price_as: account.price_as.clone(),
+        priority: account.priority,
+        weight: account.weight,
+        headers: account.headers.keys().cloned().collect(),
+        limits: standings(store, &entry.group, &entry.counters, &account.limits, now).await?,
+        simulator: account.simulator,
+        health: health(entry, now),
+        in_flight: entry.state.in_flight(),
+        last_used_at: (last_used.as_millis() > 0).then_some(last_used),
+        created_at: account.created_at,
+    })
+}
+
+fn health(entry: &AccountEntry, now: Timestamp) -> HealthView {
+    let health = entry.state.health();
+    let cooling = health.cooling(now);
+    let state = match cooling {
+        _ if entry.account.paused => "paused",
+        Some(cooling) => cooling.ailment.name(),
+        None => "ok",
+    };
+    let last = health.last();
+    HealthView {
+        state: state.to_owned(),
+        cause: last.map(|incident| incident.cause.describe()),
+        since: last.map(|incident| incident.at),
+        until: cooling.map(|cooling| cooling.until),
+    }
+}
+
+async fn standings(
+    store: &dyn Store,
+    group: &GroupId,
+    asks: &[CounterAsk],
+    of: &[Limit],
+    now: Timestamp,
+) -> Result<Vec<LimitView>, StoreError> {
+    let counters: Vec<_> = asks.iter().map(|ask| ask.counter).collect();
+    let standings = store.standings(group, &counters, now).await?;
+    let views = of.iter().filter_map(|limit| {
+        let counter = limits::counter(limit);
+        let at = counters.iter().position(|known| *known == counter)?;
+        let standing = standings.get(at)?;
+        Some(LimitView {
+            limit: *limit,
+            used: standing.booked,
+            held: standing.held,
+            resets_at: standing.resets_at,
+        })
+    });
+    Ok(views.collect())
+}

@@ -1,1 +1,69 @@
-fn main() {}
+//! The daemon's command line: flags, configuration, exit code.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use relayd::{Config, Options};
+
+/// Relays AI API calls to upstream accounts. Runs without any configuration; `relayctl` controls it.
+#[derive(Parser)]
+#[command(name = "relayd", version)]
+struct Flags {
+    /// Folder for keys, accounts, the ledger and the admin socket
+    /// [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/relayd, else ~/.local/state/relayd]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address to listen at, such as 127.0.0.1:3000; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&format!("relayd: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut config = Config::load(flags.config.as_deref(), environment)?;
+    if !flags.listen.is_empty() {
+        config.server.listen = flags.listen;
+    }
+    if flags.check {
+        report("the configuration is valid");
+        return Ok(());
+    }
+    let data = flags.data.map_or_else(default_data, Ok)?;
+    relayd::run(&config, &Options { data, config_file: flags.config })?;
+    Ok(())
+}
+
+/// The folder that systemd gives a service, else the user's own.
+fn default_data() -> anyhow::Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("STATE_DIRECTORY")
+        .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("relayd")))
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state/relayd")))
+        .context("there is no home folder to keep data in; name one with --data")
+}
+
+/// A line for whoever started the daemon, who may be gone.
+fn report(line: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stderr(), "{line}"));
+}

@@ -21,7 +21,7 @@ pub use error::{ConfigError, Place};
 pub use section::{
     Affinity, Auth, Failover, Health, Journal, Ledger, Limits, Log, Secrets, Server, Store, Upstream,
 };
-pub use value::{Cors, LogFormat, LogLevel, Millis, Network, StoreUrl};
+pub use value::{Cors, LogFormat, Network, StoreUrl};
 
 /// Every setting of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

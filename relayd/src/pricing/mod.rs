@@ -15,7 +15,6 @@ use ahash::AHashMap;
 use shared::admin::PriceView;
 use shared::domain::{Glob, NanoUsd, Rates, ServiceTier, Usage, UsageClass};
 
-pub use decimal::NoPrice;
 pub use list::{ParsedList, PriceError, parse};
 pub use set::{SetPriceError, SetPrices};
 
@@ -108,19 +107,19 @@ impl PriceTable {
         Self { version, models }
     }
 
+    /// A table without any price.
+    pub fn empty() -> Self {
+        Self { version: 0, models: AHashMap::new() }
+    }
+
+    /// The models that have a price.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().map(AsRef::as_ref)
+    }
+
     /// The table's version, which every row priced by it names.
     pub fn version(&self) -> u64 {
         self.version
-    }
-
-    /// How many models have a price.
-    pub fn len(&self) -> usize {
-        self.models.len()
-    }
-
-    /// No model has a price.
-    pub fn is_empty(&self) -> bool {
-        self.models.is_empty()
     }
 
     /// Whether a model of exactly this name has a price.

@@ -312,7 +312,7 @@ fn a_price_set_by_hand_beats_a_file_beats_the_built_in() {
     assert_eq!(diff(&before, &after), Changes { added: 1, changed: 2, removed: 0 });
     assert_eq!(diff(&after, &before), Changes { added: 0, changed: 2, removed: 1 });
     assert_eq!(diff(&after, &after), Changes::default());
-    assert_eq!((after.version(), after.len(), after.has("d"), after.has("D")), (2, 4, true, false));
+    assert_eq!((after.version(), after.names().count(), after.has("d"), after.has("D")), (2, 4, true, false));
 
     // What an operator sets holds for every tier.
     let cost = after.cost(&["c"], &Usage::of(&[(Input, 1), (WebSearches, 1)]), Some(ServiceTier::Priority));

@@ -54,8 +54,6 @@ pub enum ErrorKind {
     InvalidRequest,
     /// The key is missing or unknown.
     Authentication,
-    /// The money is spent.
-    Billing,
     /// The key may not do this.
     Permission,
     /// There is no such thing.
@@ -76,12 +74,12 @@ pub enum ErrorKind {
     Internal,
 }
 
+#[cfg(test)]
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::InvalidRequest,
         Self::Authentication,
-        Self::Billing,
         Self::Permission,
         Self::NotFound,
         Self::TooLarge,
@@ -99,7 +97,6 @@ pub const fn client_status(protocol: Protocol, kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::InvalidRequest => 400,
         ErrorKind::Authentication => 401,
-        ErrorKind::Billing => 402,
         ErrorKind::Permission => 403,
         ErrorKind::NotFound => 404,
         ErrorKind::TooLarge => 413,
@@ -174,7 +171,6 @@ const fn messages_type(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidRequest | ErrorKind::UnsupportedMedia => "invalid_request_error",
         ErrorKind::Authentication => "authentication_error",
-        ErrorKind::Billing => "billing_error",
         ErrorKind::Permission => "permission_error",
         ErrorKind::NotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",
@@ -193,7 +189,6 @@ const fn openai_type(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         | ErrorKind::TooLarge
         | ErrorKind::UnsupportedMedia => ("invalid_request_error", None),
         ErrorKind::Authentication => ("invalid_request_error", Some("invalid_api_key")),
-        ErrorKind::Billing => ("insufficient_quota", Some("insufficient_quota")),
         ErrorKind::Permission => ("permission_error", None),
         ErrorKind::RateLimit => ("rate_limit_error", Some("rate_limit_exceeded")),
         ErrorKind::Timeout => ("timeout_error", None),
@@ -205,7 +200,6 @@ const fn gemini_status(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidRequest | ErrorKind::TooLarge | ErrorKind::UnsupportedMedia => "INVALID_ARGUMENT",
         ErrorKind::Authentication => "UNAUTHENTICATED",
-        ErrorKind::Billing => "FAILED_PRECONDITION",
         ErrorKind::Permission => "PERMISSION_DENIED",
         ErrorKind::NotFound => "NOT_FOUND",
         ErrorKind::RateLimit => "RESOURCE_EXHAUSTED",
@@ -273,7 +267,6 @@ mod tests {
                 "invalid_request_error",
                 "UNAUTHENTICATED",
             ),
-            (ErrorKind::Billing, 402, "billing_error", "insufficient_quota", "FAILED_PRECONDITION"),
             (ErrorKind::Permission, 403, "permission_error", "permission_error", "PERMISSION_DENIED"),
             (ErrorKind::NotFound, 404, "not_found_error", "invalid_request_error", "NOT_FOUND"),
             (ErrorKind::TooLarge, 413, "request_too_large", "invalid_request_error", "INVALID_ARGUMENT"),

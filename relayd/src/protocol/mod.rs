@@ -17,6 +17,6 @@ pub mod usage_chunk;
 
 pub use error::{ErrorKind, ProtocolError, client_status, error_body, truncation_event};
 pub use json::Head;
-pub use meter::{Meter, Opening, Reading, ReplyError, ReplyForm};
+pub use meter::{Meter, Opening, Reading, ReplyForm};
 pub use splice::{Edits, Splice};
 pub use usage_chunk::UsageChunkFilter;

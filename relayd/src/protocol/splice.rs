@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 
 /// A body of a few slices whose length is known. A clone shares the bytes, so that one can be kept for another
 /// attempt; a clone of a body that was read in part goes on from there.
@@ -138,6 +138,7 @@ impl Edits {
     }
 
     /// The places in the original, in order.
+    #[cfg(test)]
     pub fn places(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.0.iter().map(|(place, _)| place.clone())
     }

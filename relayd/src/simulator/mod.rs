@@ -25,7 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 
-pub use serve::{PacedBody, SETTINGS_HEADER, service};
+use serve::service;
 
 /// What may lie unread in either direction of a connection.
 const PIPE_BYTES_MAX: usize = 64 * 1024;

@@ -8,5 +8,5 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use head::{Head, Spanned};
+pub use head::Head;
 pub(super) use value::{Members, Value, unescape};

@@ -13,7 +13,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use super::{SETTINGS_HEADER, connect};
+use super::connect;
+use super::serve::SETTINGS_HEADER;
 
 /// No waiting, three pieces.
 const QUICK: &str = r#"{"latency_ms":0,"chunk_gap_ms":0,"chunks":3}"#;

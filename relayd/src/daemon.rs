@@ -1,0 +1,342 @@
+//! Builds the parts in order, runs them until told to stop, and drains them: stop accepting, let calls end,
+//! flush the ledger, close the store.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use shared::crypto::Sealer;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{About, Admin, Socket, SocketError};
+use crate::auth::Throttle;
+use crate::clock::Clock;
+use crate::config::{Config, LogFormat, StoreUrl};
+use crate::directory::{Directory, DirectoryError, Sessions};
+use crate::jobs;
+use crate::keyfile::{self, KeyFileError};
+use crate::ledger::{self, Lane, Ledger, LedgerError};
+use crate::logging::{self, LogError};
+use crate::relay::{self, BodyBudget, Relay};
+use crate::scheduler::health::Cooldowns;
+use crate::server::{self, Connections};
+use crate::store::embedded::Embedded;
+use crate::store::{Store, StoreError};
+use crate::upstream::{self, TlsError, Upstream};
+use crate::workers::{self, Crew, Fleet, WorkerError};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The configuration file, to name it in `config show`.
+    pub config_file: Option<PathBuf>,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data folder cannot be used.
+    #[error("the data folder {} cannot be used", .path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing can be logged.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// There is no sealing key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    /// What the store holds cannot be used.
+    #[error("what the store holds cannot be used")]
+    Directory(#[from] DirectoryError),
+    /// The ledger cannot start.
+    #[error("the ledger cannot start")]
+    Ledger(#[from] LedgerError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The admin socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The workers cannot start.
+    #[error(transparent)]
+    Workers(#[from] WorkerError),
+    /// The operating system refuses threads, timers or signals.
+    #[error("the operating system refuses what the daemon needs")]
+    System(#[source] io::Error),
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(config: &Config, options: &Options) -> Result<(), RunError> {
+    let _log = logging::start(&log_settings(config))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::System)?;
+    runtime.block_on(serve(config, options))
+}
+
+async fn serve(config: &Config, options: &Options) -> Result<(), RunError> {
+    let daemon = Daemon::build(config, options).await?;
+    tell_systemd(sd_notify::NotifyState::Ready);
+    wait(&daemon.stop).await?;
+    tell_systemd(sd_notify::NotifyState::Stopping);
+    tracing::info!("draining");
+    daemon.drain(config).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The parts that run.
+struct Daemon {
+    crew: Crew,
+    ledger: Arc<Ledger>,
+    /// The admin API and the jobs, which outlast the workers.
+    attendants: TaskTracker,
+    /// Told by whoever wants the daemon to stop.
+    stop: CancellationToken,
+    /// Told to the attendants when all else has ended.
+    end: CancellationToken,
+}
+
+impl Daemon {
+    async fn build(config: &Config, options: &Options) -> Result<Self, RunError> {
+        let clock = Clock::new();
+        let started_at = clock.now();
+        let data = &options.data;
+        make_folder(data)?;
+        let socket = admin_socket(data)?;
+        let (store, directory) = open_store(config, data).await?;
+        let node = node_number(data)?;
+        let (ledger, lanes) = start_ledger(config, data, node, store.clone(), &clock).await?;
+        let ledger = Arc::new(ledger);
+        let listeners = workers::bind(&config.server.listen)?;
+        let fleet = fleet(config, clock.clone(), directory.clone())?;
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let connections = fleet.connections.clone();
+        let admin = Admin {
+            directory,
+            ledger: ledger.clone(),
+            clock: clock.clone(),
+            upstream: Upstream::new(&fleet.upstream, &fleet.tls),
+            key_prefix: config.auth.key_prefix.clone(),
+            in_flight: fleet.relay.in_flight.clone(),
+            connections: Box::new(move || connections.open()),
+            stop: stop.clone(),
+            about: About {
+                node: format!("{node:08x}"),
+                started_at,
+                listen: listeners.addresses().iter().map(SocketAddr::to_string).collect(),
+                data: data.clone(),
+                config_file: options.config_file.clone(),
+                config_toml: config.to_toml(),
+            },
+        };
+        for address in listeners.addresses() {
+            tracing::info!(%address, "listening");
+        }
+        let crew = workers::start(&fleet, lanes, listeners)?;
+        let attendants = TaskTracker::new();
+        attendants.spawn(socket.serve(Arc::new(admin), end.clone()));
+        attendants.spawn(jobs::run(store, clock, jobs::Settings::of(config), end.clone()));
+        attendants.close();
+        Ok(Self { crew, ledger, attendants, stop, end })
+    }
+
+    async fn drain(self, config: &Config) {
+        self.crew.drain(config.server.drain_timeout_ms.duration()).await;
+        self.end.cancel();
+        self.attendants.wait().await;
+        // Whoever else knew the ledger has ended. What is not flushed now is shipped by the next start.
+        if let Some(ledger) = Arc::into_inner(self.ledger)
+            && let Err(error) = ledger.stop().await
+        {
+            tracing::warn!(%error, "the ledger could not be flushed");
+        }
+    }
+}
+
+/// What the workers are made of.
+fn fleet(config: &Config, clock: Clock, directory: Arc<Directory>) -> Result<Fleet, RunError> {
+    let relay = Relay {
+        settings: relay_settings(config),
+        clock,
+        directory,
+        bodies: BodyBudget::new(config.server.body_bytes_in_flight_max as u64),
+        in_flight: Arc::new(AtomicU64::new(0)),
+    };
+    let failures_max = u32::try_from(config.auth.failures_max).unwrap_or(u32::MAX);
+    let throttle = Throttle::new(failures_max, config.auth.failures_window_ms.duration());
+    Ok(Fleet {
+        relay: Arc::new(relay),
+        tls: upstream::Shared::load(&config.upstream.extra_ca)?,
+        upstream: upstream_settings(config),
+        server: server_settings(config),
+        throttle: Arc::new(throttle),
+        connections: Connections::new(config.server.connections_max),
+    })
+}
+
+async fn open_store(config: &Config, data: &Path) -> Result<(Arc<dyn Store>, Arc<Directory>), RunError> {
+    let folder = data.join("store");
+    let key = keyfile::load(&config.secrets.sealing_key_file(data), folder.exists())?;
+    let store: Arc<dyn Store> = match config.store.url {
+        StoreUrl::Embedded => {
+            make_folder(&folder)?;
+            Arc::new(Embedded::open(&folder)?)
+        }
+    };
+    let sessions = Sessions::new(config.affinity.ttl_ms.duration(), config.affinity.sessions_max);
+    let directory = Directory::load(store.clone(), Sealer::new(&key), sessions).await?;
+    Ok((store, Arc::new(directory)))
+}
+
+async fn start_ledger(
+    config: &Config,
+    data: &Path,
+    node: u32,
+    store: Arc<dyn Store>,
+    clock: &Clock,
+) -> Result<(Ledger, Vec<Arc<Lane>>), RunError> {
+    let journal = &config.journal;
+    let settings = ledger::Settings {
+        dir: data.join("journal"),
+        node,
+        lanes: u32::try_from(workers::count(config.server.workers)).unwrap_or(u32::MAX),
+        segment_bytes: journal.segment_bytes,
+        sync_ms: journal.sync_ms.get(),
+        ship_ms: journal.ship_ms.get(),
+        keep_s: journal.keep_s,
+        bytes_max: journal.bytes_max,
+    };
+    Ok(Ledger::start(store, settings, clock).await?)
+}
+
+/// Waits for a signal or a call that says stop.
+async fn wait(stop: &CancellationToken) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::System)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::System)?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("SIGINT"),
+        () = stop.cancelled() => {}
+    }
+    Ok(())
+}
+
+/// Made by us, nobody else may look in; made by the operator, it is as open as they want.
+fn make_folder(path: &Path) -> Result<(), RunError> {
+    let failed = |source| RunError::Data { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+/// A service's socket lies in its runtime folder, for the group; a person's in the data folder, for them alone.
+fn admin_socket(data: &Path) -> Result<Socket, RunError> {
+    const NAME: &str = "relayd.sock";
+    Ok(match std::env::var_os("RUNTIME_DIRECTORY") {
+        Some(folder) => Socket::bind(&Path::new(&folder).join(NAME), true)?,
+        None => Socket::bind(&data.join(NAME), false)?,
+    })
+}
+
+/// The node keeps its number as long as its data folder: journal marks are kept by it.
+fn node_number(data: &Path) -> Result<u32, RunError> {
+    let path = data.join("node");
+    let failed = |source| RunError::Data { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let number = u32::from_str_radix(text.trim(), 16);
+            return number.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Err(_) => {}
+    }
+    let random: [u8; 4] = shared::crypto::random().map_err(|error| failed(io::Error::other(error)))?;
+    let number = u32::from_be_bytes(random);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    writeln!(file, "{number:08x}").map_err(failed)?;
+    Ok(number)
+}
+
+/// Not being a service is no failure.
+fn tell_systemd(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+fn log_settings(config: &Config) -> logging::Settings {
+    let log = &config.log;
+    logging::Settings {
+        filter: log.level.name().to_owned(),
+        is_json: log.format == LogFormat::Json,
+        file: log.file().map(Path::to_owned),
+        file_bytes_max: log.file_bytes_max,
+        files_max: u32::try_from(log.files_max).unwrap_or(u32::MAX),
+    }
+}
+
+fn upstream_settings(config: &Config) -> upstream::Settings {
+    let upstream = &config.upstream;
+    upstream::Settings {
+        connect_timeout: upstream.connect_timeout_ms.duration(),
+        first_byte_timeout: upstream.first_byte_timeout_ms.duration(),
+        pool_idle_per_host_max: upstream.pool_idle_per_host_max,
+        pool_idle_timeout: upstream.pool_idle_timeout_ms.duration(),
+    }
+}
+
+fn server_settings(config: &Config) -> server::Settings {
+    let server = &config.server;
+    server::Settings {
+        header_read_timeout: server.header_read_timeout_ms.duration(),
+        headers_bytes_max: server.headers_bytes_max,
+        write_stall_timeout: server.write_stall_timeout_ms.duration(),
+        trusted_proxies: server.trusted_proxies.clone(),
+        cors: server.cors.clone(),
+    }
+}
+
+fn relay_settings(config: &Config) -> relay::Settings {
+    relay::Settings {
+        body_bytes_max: config.server.body_bytes_max as u64,
+        body_idle_timeout: config.server.body_idle_timeout_ms.duration(),
+        attempts_max: config.failover.attempts,
+        failover_total: config.failover.total_ms.duration(),
+        hold: config.failover.hold_ms.duration(),
+        hold_bytes_max: config.failover.hold_bytes_max,
+        idle_timeout: config.upstream.idle_timeout_ms.duration(),
+        cooldowns: cooldowns(config),
+        hold_ttl: config.limits.hold_ttl_ms.duration(),
+        log_requests: config.log.requests,
+    }
+}
+
+const fn cooldowns(config: &Config) -> Cooldowns {
+    let health = &config.health;
+    Cooldowns {
+        limited: health.limited_ms.duration(),
+        limited_max: health.limited_max_ms.duration(),
+        overloaded: health.overloaded_ms.duration(),
+        auth_failed: health.auth_failed_ms.duration(),
+        unreachable: health.unreachable_ms.duration(),
+        suspect: health.suspect_ms.duration(),
+    }
+}

@@ -1,0 +1,62 @@
+//! What runs by the clock: holds are renewed, old rows are dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::Store;
+
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Settings of the jobs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    hold_ttl: Duration,
+    rows_keep: Option<Duration>,
+    rollups_keep: Option<Duration>,
+}
+
+impl Settings {
+    /// Takes them from the configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            hold_ttl: config.limits.hold_ttl_ms.duration(),
+            rows_keep: config.ledger.rows_keep(),
+            rollups_keep: config.ledger.rollups_keep(),
+        }
+    }
+}
+
+/// Runs the jobs until told to end.
+pub(crate) async fn run(store: Arc<dyn Store>, clock: Clock, settings: Settings, end: CancellationToken) {
+    // Several times within a hold's life, so that one late tick lapses nothing.
+    let mut renew = interval((settings.hold_ttl / 3).max(Duration::from_millis(10)));
+    let mut prune = interval(PRUNE_EVERY);
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = renew.tick() => store.renew_holds(clock.now().after(settings.hold_ttl)),
+            _ = prune.tick() => prune_once(&*store, &clock, settings).await,
+        }
+    }
+}
+
+async fn prune_once(store: &dyn Store, clock: &Clock, settings: Settings) {
+    let now = clock.now();
+    let before = |keep: Duration| {
+        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        shared::domain::Timestamp::from_millis(now.as_millis().saturating_sub(keep))
+    };
+    let Some(rows_keep) = settings.rows_keep else { return };
+    match store.prune(before(rows_keep), settings.rollups_keep.map(before)).await {
+        Ok(0) => {}
+        Ok(rows) => tracing::info!(rows, "old rows were dropped"),
+        Err(error) => tracing::warn!(%error, "old rows could not be dropped"),
+    }
+}

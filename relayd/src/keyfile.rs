@@ -1,0 +1,143 @@
+//! Where the sealing key comes from: a systemd credential, the environment, or a file that is made at the first
+//! start.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use shared::crypto::{CryptoError, SealingKey};
+use shared::redact::Secret;
+
+/// Name of the systemd credential.
+const CREDENTIAL: &str = "sealing-key";
+/// Name of the environment variable.
+const VARIABLE: &str = "RELAYD_SEALING_KEY";
+
+/// Why there is no sealing key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file cannot be read or made.
+    #[error("the sealing key {} cannot be read or made", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others can read the file.
+    #[error("the sealing key {} can be read by others; make it private: chmod 600 {}", .0.display(), .0.display())]
+    Open(PathBuf),
+    /// There is a store but no key: a new key would not open it.
+    #[error("the sealing key {} is gone, and the store in the data folder cannot be opened without it", .0.display())]
+    Lost(PathBuf),
+    /// What is there is no key.
+    #[error("{place} holds no sealing key")]
+    Malformed {
+        /// Where it was looked for.
+        place: String,
+        /// What is wrong.
+        #[source]
+        source: CryptoError,
+    },
+}
+
+/// Finds the sealing key; makes the file if there is none and no store that needs an older one.
+pub fn load(file: &Path, has_store: bool) -> Result<SealingKey, KeyFileError> {
+    if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+        let path = PathBuf::from(folder).join(CREDENTIAL);
+        if path.exists() {
+            return read(&path);
+        }
+    }
+    if let Ok(text) = std::env::var(VARIABLE) {
+        let text = Secret::new(text);
+        return parse(&text, VARIABLE);
+    }
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            Err(KeyFileError::Open(file.to_owned()))
+        }
+        Ok(_) => read(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && has_store => {
+            Err(KeyFileError::Lost(file.to_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(file),
+        Err(source) => Err(KeyFileError::Io { path: file.to_owned(), source }),
+    }
+}
+
+fn read(path: &Path) -> Result<SealingKey, KeyFileError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?;
+    parse(&Secret::new(text), &path.display().to_string())
+}
+
+fn parse(text: &Secret, place: &str) -> Result<SealingKey, KeyFileError> {
+    SealingKey::from_hex(text.expose())
+        .map_err(|source| KeyFileError::Malformed { place: place.to_owned(), source })
+}
+
+/// Written under another name first, so that a crash never leaves half a key.
+fn make(path: &Path) -> Result<SealingKey, KeyFileError> {
+    let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
+    let key = SealingKey::generate()
+        .map_err(|source| KeyFileError::Malformed { place: "a new key".to_owned(), source })?;
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(failed)?;
+    writeln!(file, "{}", key.to_hex().expose()).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&draft, path).map_err(failed)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("relayd-keyfile-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_kept_private() {
+        let folder = folder("made");
+        let file = folder.join("sealing.key");
+        let made = load(&file, false).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(load(&file, true).unwrap().id(), made.id());
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(load(&file, true), Err(KeyFileError::Open(_))));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_lost_key_is_not_replaced_and_a_broken_one_is_named() {
+        let folder = folder("lost");
+        let file = folder.join("sealing.key");
+        assert!(matches!(load(&file, true), Err(KeyFileError::Lost(_))));
+        assert!(!file.exists());
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&file)
+            .unwrap()
+            .write_all(b"hello")
+            .unwrap();
+        assert!(matches!(load(&file, true), Err(KeyFileError::Malformed { .. })));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -148,7 +148,7 @@ impl Daemon {
         for address in listeners.addresses() {
             tracing::info!(%address, "listening");
         }
-        let crew = workers::start(&fleet, lanes, listeners)?;
+        let crew = workers::start(&fleet, lanes, &listeners)?;
         let attendants = TaskTracker::new();
         attendants.spawn(socket.serve(Arc::new(admin), end.clone()));
         attendants.spawn(jobs::run(store, clock, jobs::Settings::of(config), end.clone()));

@@ -93,7 +93,11 @@ pub(crate) struct Crew {
 }
 
 /// Starts a worker for each lane.
-pub(crate) fn start(fleet: &Fleet, lanes: Vec<Arc<Lane>>, listeners: Listeners) -> Result<Crew, WorkerError> {
+pub(crate) fn start(
+    fleet: &Fleet,
+    lanes: Vec<Arc<Lane>>,
+    listeners: &Listeners,
+) -> Result<Crew, WorkerError> {
     let mut crew =
         Crew { threads: Vec::new(), stop: CancellationToken::new(), abort: CancellationToken::new() };
     for (number, lane) in lanes.into_iter().enumerate() {

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let throttle = Throttle::new(1, Duration::from_secs(60));
-        for number in 0..ADDRESSES_MAX as u32 + 100 {
+        for number in 0..u32::try_from(ADDRESSES_MAX + 100).unwrap() {
             throttle.failed(IpAddr::V4(number.into()), at(0));
         }
         assert!(throttle.failures.lock().unwrap().len() <= ADDRESSES_MAX);

@@ -137,12 +137,6 @@ impl Edits {
         self.0.is_empty()
     }
 
-    /// The places in the original, in order.
-    #[cfg(test)]
-    pub fn places(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        self.0.iter().map(|(place, _)| place.clone())
-    }
-
     /// The edited body. Nothing of the original is copied; a place beyond its end counts as its end.
     pub fn apply(&self, body: &Bytes) -> Splice {
         if self.is_empty() {

@@ -61,7 +61,7 @@ pub(super) enum Told {
 /// How an attempt ended.
 pub(super) enum Attempted {
     /// With a reply for the client.
-    Replied(Reply),
+    Replied(Box<Reply>),
     /// With an error that is the client's own mistake.
     Refused(Refusal),
     /// With a failure that another account may not have.
@@ -205,7 +205,7 @@ async fn hold(
     if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
         return Ok(broken(call, Failure::Broken));
     }
-    Ok(Attempted::Replied(Reply { parts, body, held, reader, form, first_byte_at }))
+    Ok(Attempted::Replied(Box::new(Reply { parts, body, held, reader, form, first_byte_at })))
 }
 
 fn form(call: &Call, parts: &http::response::Parts) -> ReplyForm {

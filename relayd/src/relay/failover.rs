@@ -83,7 +83,7 @@ impl Run<'_> {
             match attempt(self.worker, self.call, &entry).await? {
                 Attempted::Replied(reply) => {
                     self.served(&entry, reply.first_byte_at);
-                    return Ok(Delivery::Reply(Box::new(reply)));
+                    return Ok(Delivery::Reply(reply));
                 }
                 Attempted::Refused(refusal) => return Ok(Delivery::Refusal(refusal)),
                 Attempted::Failed(fault) => {

@@ -17,8 +17,7 @@ use crate::limits::Scope;
 use crate::pricing::{Cost, PriceTable};
 use crate::protocol::{Reading, ReplyForm};
 use crate::scheduler::affinity::Session;
-use crate::store::entry::{Booking, Closed, End, GivenUp};
-use crate::store::{GroupAsk, GroupId, Held, Refusal, Reservation, Verdict};
+use crate::store::{Booking, Closed, End, GivenUp, GroupAsk, GroupId, Held, Refusal, Reservation, Verdict};
 
 /// The status that stands in a row when the client went before it got a head.
 const CLIENT_CLOSED_REQUEST: u16 = 499;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::ReplyError;
 use super::settlement::Settlement;
 use crate::protocol::{ReplyForm, UsageChunkFilter, truncation_event};
-use crate::store::entry::End;
+use crate::store::End;
 
 /// A reply on its way to the client.
 pub struct Tap {

@@ -26,68 +26,81 @@ pub(super) async fn view(
     view: OwnerView,
     now: Timestamp,
 ) -> Result<Response<ReplyBody>, StoreError> {
-    let record = &key.key;
     let body = match view {
-        OwnerView::Me => json!({
-            "id": format!("user_{}", record.id),
-            "type": "user",
-            "display_name": record.name,
-            "created_at": record.created_at,
-        }),
+        OwnerView::Me => me(key),
         OwnerView::Credit => json!({
             "object": "usage",
             "data": [{"type": "credit_balance", "credit_balance": null}],
         }),
-        OwnerView::KeyInfo => {
-            let sums = sums(relay, key, now).await?;
-            json!({
-                "keyInfo": {
-                    "id": record.id,
-                    "name": record.name,
-                    "tokenLimit": 0,
-                    "limits": limits(relay, key, now).await?,
-                    "expiresAt": record.expires_at,
-                    "usage": usage(&sums.total),
-                },
-                "timestamp": now,
-            })
-        }
-        OwnerView::Usage => {
-            let sums = sums(relay, key, now).await?;
-            json!({
-                "usage": {"total": usage(&sums.total), "daily": usage(&sums.day), "monthly": usage(&sums.month)},
-                "limits": limits(relay, key, now).await?,
-                "timestamp": now,
-            })
+        OwnerView::KeyInfo | OwnerView::Usage => {
+            let (sums, limits) = (sums(relay, key, now).await?, limits(relay, key, now).await?);
+            match view {
+                OwnerView::KeyInfo => key_info(key, &sums, &limits, now),
+                _ => json!({"usage": sums.print(), "limits": limits, "timestamp": now}),
+            }
         }
         OwnerView::OpenaiKeyInfo => {
-            let sums = sums(relay, key, now).await?;
-            json!({
-                "id": record.id,
-                "name": record.name,
-                "permissions": record.permissions,
-                "token_limit": 0,
-                "tokens_used": sums.total.usage.tokens(),
-                "tokens_remaining": null,
-                "limits": limits(relay, key, now).await?,
-                "expires_at": record.expires_at,
-                "usage": {"total": usage(&sums.total), "daily": usage(&sums.day), "monthly": usage(&sums.month)},
-            })
+            let (sums, limits) = (sums(relay, key, now).await?, limits(relay, key, now).await?);
+            openai_key_info(key, &sums, &limits)
         }
-        OwnerView::OpenaiUsage => {
-            let sums = sums(relay, key, now).await?;
-            json!({
-                "object": "usage",
-                "total_tokens": sums.total.usage.tokens(),
-                "total_requests": sums.total.requests,
-                "daily_tokens": sums.day.usage.tokens(),
-                "daily_requests": sums.day.requests,
-                "monthly_tokens": sums.month.usage.tokens(),
-                "monthly_requests": sums.month.requests,
-            })
-        }
+        OwnerView::OpenaiUsage => openai_usage(&sums(relay, key, now).await?),
     };
     Ok(super::json(&body))
+}
+
+fn me(key: &KeyEntry) -> Value {
+    json!({
+        "id": format!("user_{}", key.key.id),
+        "type": "user",
+        "display_name": key.key.name,
+        "created_at": key.key.created_at,
+    })
+}
+
+fn key_info(key: &KeyEntry, sums: &Sums, limits: &[Value], now: Timestamp) -> Value {
+    json!({
+        "keyInfo": {
+            "id": key.key.id,
+            "name": key.key.name,
+            "tokenLimit": 0,
+            "limits": limits,
+            "expiresAt": key.key.expires_at,
+            "usage": usage(&sums.total),
+        },
+        "timestamp": now,
+    })
+}
+
+fn openai_key_info(key: &KeyEntry, sums: &Sums, limits: &[Value]) -> Value {
+    json!({
+        "id": key.key.id,
+        "name": key.key.name,
+        "permissions": key.key.permissions,
+        "token_limit": 0,
+        "tokens_used": sums.total.usage.tokens(),
+        "tokens_remaining": null,
+        "limits": limits,
+        "expires_at": key.key.expires_at,
+        "usage": sums.print(),
+    })
+}
+
+fn openai_usage(sums: &Sums) -> Value {
+    json!({
+        "object": "usage",
+        "total_tokens": sums.total.usage.tokens(),
+        "total_requests": sums.total.requests,
+        "daily_tokens": sums.day.usage.tokens(),
+        "daily_requests": sums.day.requests,
+        "monthly_tokens": sums.month.usage.tokens(),
+        "monthly_requests": sums.month.requests,
+    })
+}
+
+impl Sums {
+    fn print(&self) -> Value {
+        json!({"total": usage(&self.total), "daily": usage(&self.day), "monthly": usage(&self.month)})
+    }
 }
 
 async fn limits(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Vec<Value>, StoreError> {

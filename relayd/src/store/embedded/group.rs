@@ -6,6 +6,7 @@ use ahash::RandomState;
 use minicbor::{Decode, Encode};
 use shared::domain::{RequestId, Timestamp};
 
+use crate::limits::window;
 use crate::store::entry::counter_code;
 use crate::store::{Booking, CounterAsk, CounterId, GroupId, Held, Mark, Standing, WindowRule};
 
@@ -146,10 +147,10 @@ impl Group {
     /// Where a counter stands. A window that has ended counts no more.
     pub(super) fn standing(&self, id: CounterId, now: Timestamp) -> Standing {
         match self.counters.iter().find(|counter| counter.id == id) {
-            Some(counter) if !has_ended(id.window, counter.window_start, now) => Standing {
+            Some(counter) if counter.is_in_force(now) => Standing {
                 booked: counter.booked,
                 held: counter.held,
-                resets_at: window_end(id.window, counter.window_start),
+                resets_at: window::opened(id.window, counter.window_start).and_then(|window| window.end),
             },
             _ => Standing::default(),
         }
@@ -170,7 +171,7 @@ impl Group {
     /// The start of the window that a use at `now` falls in; begins one if none runs.
     fn open_window(&mut self, id: CounterId, now: Timestamp) -> Timestamp {
         match self.counter_mut(id) {
-            Some(counter) if !has_ended(id.window, counter.window_start, now) => counter.window_start,
+            Some(counter) if counter.is_in_force(now) => counter.window_start,
             _ => {
                 let window_start = match id.window {
                     WindowRule::Fixed(_) => now,
@@ -201,22 +202,19 @@ impl Group {
     }
 }
 
+impl Counter {
+    /// Whether its window still runs; a counter of leases has none that could end.
+    fn is_in_force(&self, now: Timestamp) -> bool {
+        self.id.window == WindowRule::Now
+            || window::in_force(self.id.window, Some(self.window_start), now).is_some()
+    }
+}
+
 fn subtract(counters: &mut [Counter], held: HeldAmount) {
     let counter = counters.iter_mut().find(|counter| counter.id == held.counter);
     if let Some(counter) = counter.filter(|counter| counter.window_start == held.window_start) {
         counter.held = counter.held.saturating_sub(held.amount);
     }
-}
-
-fn window_end(rule: WindowRule, start: Timestamp) -> Option<Timestamp> {
-    match rule {
-        WindowRule::Fixed(length) => Some(start.after(length)),
-        WindowRule::Now | WindowRule::Lifetime => None,
-    }
-}
-
-fn has_ended(rule: WindowRule, start: Timestamp, now: Timestamp) -> bool {
-    window_end(rule, start).is_some_and(|end| end <= now)
 }
 
 /// What the database keeps of a group. CBOR map; unknown keys are skipped.

@@ -11,7 +11,7 @@ use shared::domain::{AccountKind, Protocol};
 use crate::support::daemon::relayctl;
 use crate::support::{Call, Rig, Setup, wire};
 
-const SECRET: &str = "sk-upstream-very-private";
+const SECRET: &str = "sk-ant-upstream-very-private";
 
 fn command(data: &Path, args: &[&str]) -> Command {
     let mut command = relayctl();
@@ -268,13 +268,13 @@ async fn prices_are_shown_updated_and_set() {
     let listed = json(data, &["pricing", "show", "listed-model"]);
     assert_eq!(
         (&listed[0]["source"], &listed[0]["prices"]["input"]),
-        (&json!("file"), &json!("2")),
+        (&json!("file"), &json!("2.00")),
         "{listed}"
     );
 
     run(data, &["pricing", "set", "listed-model", "--input", "1", "--output", "4"]);
     let set = json(data, &["pricing", "show", "listed-model"]);
-    assert_eq!((&set[0]["source"], &set[0]["prices"]["input"]), (&json!("set"), &json!("1")));
+    assert_eq!((&set[0]["source"], &set[0]["prices"]["input"]), (&json!("set"), &json!("1.00")));
 
     // A file that is no price list changes nothing.
     for broken in ["", "[]", "{\"m\":", "{\"m\": {\"input_cost_per_token\": -1}}"] {
@@ -335,7 +335,7 @@ async fn files_are_for_their_owner_alone() {
         if is_ours && path.is_file() {
             assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
             let bytes = std::fs::read(&path).unwrap();
-            for secret in [rig.key.as_bytes(), b"sk-upstream-claude"] {
+            for secret in [rig.key.as_bytes(), b"sk-ant-upstream-claude"] {
                 assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
             }
         }

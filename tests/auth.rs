@@ -1,5 +1,7 @@
 //! Who may come in and what they may ask for.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use http_body_util::Full;
 use hyper::{Method, Request};
 use shared::admin::{CreateKey, DeleteKey, KeyView, ListKeys, ShowKey, SumUsage, UpdateKey, UsageBy};
@@ -12,6 +14,11 @@ const UNKNOWN: &str = "cr_000000000000000000000000000000000000000000000000000000
 
 async fn show(rig: &Rig, key: &str) -> KeyView {
     rig.daemon.call(&ShowKey { key: key.to_owned() }).await
+}
+
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap())
 }
 
 async fn update(rig: &Rig, change: UpdateKey) -> KeyView {
@@ -48,8 +55,8 @@ async fn keys_are_taken_from_five_places_and_never_passed_on() {
             let seen = rig.upstream.take_seen();
             let seen = format!("{:?}", seen.first().expect("the upstream was not called"));
             assert!(!seen.contains(&key), "the key was passed on: {seen}");
-            let (sent, own) = ("sk-upstream-", ["claude", "openai", "gemini"]);
-            assert!(own.iter().any(|name| seen.contains(&format!("{sent}{name}"))), "{seen}");
+            let own = ["claude", "openai", "gemini"];
+            assert!(own.iter().any(|name| seen.contains(&format!("upstream-{name}"))), "{seen}");
         }
     }
 }
@@ -61,7 +68,7 @@ async fn both_credential_headers_at_once_are_stripped() {
     let body = Full::new(Call::new(Protocol::Messages, "m").body());
     rig.client.send(request.body(body).unwrap()).await.rest().await.expect(200);
     let seen = rig.upstream.take_seen();
-    assert_eq!(seen[0].header("x-api-key"), Some("sk-upstream-claude"));
+    assert_eq!(seen[0].header("x-api-key"), Some("sk-ant-upstream-claude"));
     assert_eq!(seen[0].header("authorization"), None);
 }
 
@@ -147,11 +154,19 @@ async fn a_key_can_be_disabled_enabled_and_deleted() {
 async fn a_key_expires() {
     let rig = Rig::start().await;
     let past = Some(Timestamp::from_millis(1_000));
-    let expired = rig.client_of(&CreateKey { expires_at: past, ..admin::key("late") }).await;
-    expired.call(&Call::new(Protocol::Messages, "m")).await.expect(401);
+    let never_lived = CreateKey { expires_at: past, ..admin::key("past") };
+    assert!(rig.daemon.try_call(&never_lived).await.is_err(), "a key was born dead");
+
+    let soon = Some(now().after(Duration::from_secs(3)));
+    let late = rig.client_of(&CreateKey { expires_at: soon, ..admin::key("late") }).await;
+    let call = Call::new(Protocol::Messages, "m");
+    late.call(&call).await.expect(200);
+    until("the key expires", async || (late.call(&call).await.status == 401).then_some(())).await;
+    let refused = late.call(&call).await.expect(401);
+    assert!(refused.error_message(Protocol::Messages).contains("expired"), "{}", refused.text());
     assert_eq!(show(&rig, "late").await.state, "expired");
     update(&rig, UpdateKey { key: "late".into(), never_expires: true, ..UpdateKey::default() }).await;
-    expired.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
+    late.call(&call).await.expect(200);
 }
 
 #[tokio::test]
@@ -222,7 +237,9 @@ async fn a_key_can_be_bound_to_accounts() {
         bound.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
     }
     assert!(rig.upstream.take_seen().iter().all(|seen| seen.account == "second"));
-    bound.call(&Call::new(Protocol::GenerateContent, "m")).await.expect(400);
+    // What only others could serve is not permitted, whatever protocol they speak.
+    let refused = bound.call(&Call::new(Protocol::GenerateContent, "m")).await.expect(403);
+    refused.error_message(Protocol::GenerateContent);
 }
 
 async fn models(client: &Client, path: &str) -> String {

@@ -46,6 +46,8 @@ fn mistakes_are_named() {
         ("[no_such_section]\nx = 1\n", "no_such_section"),
         ("[server]\nbody_bytes_max = \"many\"\n", "body_bytes_max"),
         ("[server]\nbody_bytes_max = -1\n", "body_bytes_max"),
+        ("[server]\nbody_bytes_max = 1023\n", "body_bytes_max"),
+        ("[failover]\nhold_ms = 5001\ntotal_ms = 5000\n", "hold_ms"),
         ("[server\n", "config.toml"),
     ] {
         let file = folder.path().join("config.toml");
@@ -102,7 +104,7 @@ fn the_control_program_checks_files_too() {
         let mut command = relayctl();
         command.args(["config", "check"]).arg(&file).env("HOME", folder.path()).output().unwrap()
     };
-    std::fs::write(&file, "[server]\nbody_bytes_max = 1000\n").unwrap();
+    std::fs::write(&file, "[server]\nbody_bytes_max = 1024\n").unwrap();
     is_fine(&check());
     std::fs::write(&file, "[server]\nno_such_key = 1\n").unwrap();
     is_refused(&check(), "no_such_key");

@@ -238,7 +238,7 @@ async fn a_refused_credential_of_ours_is_not_the_clients_fault() {
         rig.upstream.script(move |seen| status(seen, code));
         for protocol in [Protocol::Messages, Protocol::Responses, Protocol::GenerateContent] {
             let told = rig.client.call(&Call::new(protocol, "m")).await.expect(503);
-            assert!(!told.error_message(protocol).contains("sk-upstream"));
+            assert!(!told.error_message(protocol).contains("upstream-"));
         }
         for account in ["claude", "openai", "gemini"] {
             let account = account.to_owned();

@@ -286,7 +286,7 @@ async fn headers_pass_by_an_allow_list() {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_eq!(seen.header("x-extra"), Some("by the operator"));
-    assert_eq!(seen.header("x-api-key"), Some("sk-upstream-claude"));
+    assert_eq!(seen.header("x-api-key"), Some("sk-ant-upstream-claude"));
     assert_eq!(seen.header("content-type"), Some("application/json"));
     assert_eq!(seen.header("host"), Some(rig.upstream.address().to_string().as_str()));
     assert!(seen.header("accept-encoding").is_none_or(|value| value == "identity"));

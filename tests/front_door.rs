@@ -3,14 +3,26 @@
 use http_body_util::Full;
 use hyper::{Method, Request};
 use serde_json::json;
+use shared::admin::AddAccount;
 use shared::domain::{AccountKind, Protocol};
+use shared::redact::Secret;
 
 use crate::support::client::{Raw, status_of};
 use crate::support::{Answer, Call, Client, Rig, Setup};
 
+/// The usual accounts and one of Azure. Those of OpenAI's family serve a model of their own each: several kinds
+/// speak the same protocols.
 async fn rig() -> Rig {
-    let rig = Rig::start().await;
-    rig.add(AccountKind::AzureOpenai, "azure").await;
+    let rig = Rig::bare(Setup::default()).await;
+    for (kind, name, models) in [
+        (AccountKind::ClaudeConsole, "claude", &["claude-*", "m"][..]),
+        (AccountKind::OpenaiResponses, "openai", &["m"]),
+        (AccountKind::GeminiApi, "gemini", &["m"]),
+        (AccountKind::AzureOpenai, "azure", &["azure-m"]),
+    ] {
+        let models = models.iter().map(|model| (*model).into()).collect();
+        rig.daemon.call(&AddAccount { models, ..rig.account(kind, name) }).await;
+    }
     rig
 }
 
@@ -29,6 +41,9 @@ async fn every_path_of_every_protocol_reaches_its_account() {
     let gemini = Call::new(Protocol::GenerateContent, "m").body();
     let embed = json!({"model": "m", "input": "hi"}).to_string().into();
     let embed_gemini = json!({"content": {"parts": [{"text": "hi"}]}}).to_string().into();
+    let azure_chat = Call::new(Protocol::ChatCompletions, "azure-m").body();
+    let azure_responses = Call::new(Protocol::Responses, "azure-m").body();
+    let azure_embed = json!({"model": "azure-m", "input": "hi"}).to_string().into();
     for (path, body, sent_to) in [
         ("/v1/messages", &messages, "/v1/messages"),
         ("/v1/messages?beta=true", &messages, "/v1/messages"),
@@ -42,6 +57,12 @@ async fn every_path_of_every_protocol_reaches_its_account() {
         ("/openai/v1/responses", &responses, "/v1/responses"),
         ("/openai/responses", &responses, "/v1/responses"),
         ("/v1/responses", &responses, "/v1/responses"),
+        ("/openai/v1/chat/completions", &chat, "/v1/chat/completions"),
+        ("/openai/chat/completions", &chat, "/v1/chat/completions"),
+        ("/v1/chat/completions", &chat, "/v1/chat/completions"),
+        ("/openai/v1/embeddings", &embed, "/v1/embeddings"),
+        ("/v1/embeddings", &embed, "/v1/embeddings"),
+        ("/openai/deployments/m/chat/completions?api-version=2024-10-21", &chat, "/v1/chat/completions"),
         ("/gemini/v1beta/models/m:generateContent", &gemini, "/v1beta/models/m:generateContent"),
         ("/gemini/v1/models/m:generateContent", &gemini, "/v1/models/m:generateContent"),
         ("/v1beta/models/m:generateContent", &gemini, "/v1beta/models/m:generateContent"),
@@ -50,24 +71,42 @@ async fn every_path_of_every_protocol_reaches_its_account() {
         ("/gemini/v1beta/models/m:streamGenerateContent", &gemini, "/v1beta/models/m:streamGenerateContent"),
         ("/gemini/v1beta/models/m:countTokens", &gemini, "/v1beta/models/m:countTokens"),
         ("/v1beta/models/m:embedContent", &embed_gemini, "/v1beta/models/m:embedContent"),
-        ("/azure/chat/completions", &chat, "/openai/deployments/m/chat/completions"),
-        ("/azure/embeddings", &embed, "/openai/deployments/m/embeddings"),
+        ("/azure/chat/completions", &azure_chat, "/openai/deployments/azure-m/chat/completions"),
+        ("/azure/responses", &azure_responses, "/openai/responses"),
+        ("/azure/embeddings", &azure_embed, "/openai/deployments/azure-m/embeddings"),
+        (
+            "/azure/deployments/azure-m/chat/completions",
+            &chat,
+            "/openai/deployments/azure-m/chat/completions",
+        ),
+        ("/openai/deployments/azure-m/embeddings", &embed, "/openai/deployments/azure-m/embeddings"),
+        ("/v1/chat/completions", &azure_chat, "/openai/deployments/azure-m/chat/completions"),
     ] {
         rig.upstream.take_seen();
         rig.client.post(path, body.clone()).await.expect(200);
         let seen = rig.upstream.take_seen();
         assert_eq!((seen[0].method.as_str(), seen[0].path.as_str()), ("POST", sent_to), "{path}");
     }
-    // These may be served by either of two accounts.
-    for (path, body) in [
-        ("/openai/v1/chat/completions", &chat),
-        ("/openai/chat/completions", &chat),
-        ("/v1/chat/completions", &chat),
-        ("/openai/v1/embeddings", &embed),
-        ("/v1/embeddings", &embed),
-        ("/openai/deployments/m/chat/completions?api-version=2024-10-21", &chat),
+}
+
+#[tokio::test]
+async fn anthropics_own_keys_and_those_of_compatible_servers_go_where_each_expects_its() {
+    for (kind, secret, x_api_key, authorization) in [
+        (AccountKind::ClaudeConsole, "sk-ant-of-anthropic", Some("sk-ant-of-anthropic"), None),
+        (AccountKind::ClaudeConsole, "of-another", None, Some("Bearer of-another")),
+        (AccountKind::Ccr, "of-another", None, Some("Bearer of-another")),
     ] {
-        rig.client.post(path, body.clone()).await.expect(200);
+        let rig = Rig::bare(Setup::default()).await;
+        let account = rig.account(kind, "claude");
+        rig.daemon.call(&AddAccount { secret: Some(Secret::new(secret)), ..account }).await;
+        for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+            let body =
+                Call::new(Protocol::Messages, if kind == AccountKind::Ccr { "ccr,m" } else { "m" }).body();
+            rig.client.post(path, body).await.expect(200);
+            let seen = rig.upstream.take_seen();
+            let sent = (seen[0].header("x-api-key"), seen[0].header("authorization"));
+            assert_eq!(sent, (x_api_key, authorization), "{secret} at {path}");
+        }
     }
 }
 
@@ -75,7 +114,7 @@ async fn every_path_of_every_protocol_reaches_its_account() {
 async fn azure_is_called_as_azure_wants_it() {
     let rig = Rig::bare(Setup::default()).await;
     let account = rig.account(AccountKind::AzureOpenai, "azure");
-    let account = shared::admin::AddAccount { api_version: Some("2025-01-01".into()), ..account };
+    let account = AddAccount { api_version: Some("2025-01-01".into()), ..account };
     rig.daemon.call(&account).await;
     rig.client.call(&Call::new(Protocol::ChatCompletions, "my gpt")).await.expect(200);
     let seen = rig.upstream.take_seen();

@@ -55,13 +55,19 @@ fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> T {
     serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(body)))
 }
 
+/// The credential of an account: Anthropic's own keys begin with `sk-ant-` and are sent in their own header.
+pub fn secret(kind: AccountKind, name: &str) -> String {
+    let prefix = if kind == AccountKind::ClaudeConsole { "sk-ant-" } else { "sk-" };
+    format!("{prefix}upstream-{name}")
+}
+
 /// An account as most tests add it.
 pub fn account(kind: AccountKind, name: &str, base_url: &str) -> AddAccount {
     AddAccount {
         name: name.to_owned(),
         kind,
         base_url: (kind != AccountKind::Simulator).then(|| base_url.to_owned()),
-        secret: kind.needs_secret().then(|| Secret::new(format!("sk-upstream-{name}"))),
+        secret: kind.needs_secret().then(|| Secret::new(secret(kind, name))),
         api_version: None,
         models: Vec::new(),
         model_map: BTreeMap::new(),

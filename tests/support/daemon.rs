@@ -26,12 +26,21 @@ pub mod setting {
     /// A setting's section and key.
     pub type Name = (&'static str, &'static str);
 
-    pub const BODY_BYTES_MAX: Name = ("server", "body_bytes_max");
-    pub const HEADER_TIMEOUT_MS: Name = ("server", "header_timeout_ms");
-    pub const BODY_TIMEOUT_MS: Name = ("server", "body_timeout_ms");
     pub const CONNECTIONS_MAX: Name = ("server", "connections_max");
+    pub const HEADER_READ_TIMEOUT_MS: Name = ("server", "header_read_timeout_ms");
+    pub const BODY_BYTES_MAX: Name = ("server", "body_bytes_max");
+    pub const BODY_BYTES_IN_FLIGHT_MAX: Name = ("server", "body_bytes_in_flight_max");
+    pub const BODY_IDLE_TIMEOUT_MS: Name = ("server", "body_idle_timeout_ms");
+    pub const WRITE_STALL_TIMEOUT_MS: Name = ("server", "write_stall_timeout_ms");
+    pub const CORS: Name = ("server", "cors");
+    pub const TRUSTED_PROXIES: Name = ("server", "trusted_proxies");
+    pub const FAILURES_MAX: Name = ("auth", "failures_max");
     pub const FIRST_BYTE_TIMEOUT_MS: Name = ("upstream", "first_byte_timeout_ms");
     pub const IDLE_TIMEOUT_MS: Name = ("upstream", "idle_timeout_ms");
+    pub const LOG_FILE: Name = ("log", "file");
+    pub const LOG_FILE_BYTES_MAX: Name = ("log", "file_bytes_max");
+    pub const LOG_FILES_MAX: Name = ("log", "files_max");
+    pub const LOG_REQUESTS: Name = ("log", "requests");
 }
 
 /// What a daemon is started with.
@@ -42,7 +51,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub fn set(mut self, (section, key): setting::Name, value: u64) -> Self {
+    /// Makes a setting, written as in the environment.
+    pub fn set(mut self, (section, key): setting::Name, value: impl ToString) -> Self {
         let name = format!("RELAYD__{}__{}", section.to_uppercase(), key.to_uppercase());
         self.settings.insert(name, value.to_string());
         self

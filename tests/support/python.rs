@@ -18,7 +18,7 @@ pub async fn run(script: &str, base_url: &str, key: &str) {
     let mut command = Command::new(interpreter());
     command.arg(repository().join("tests/sdk").join(script)).args([base_url, key]);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("PYTHONUNBUFFERED", "1").stdin(Stdio::null());
+    command.env("PYTHONUNBUFFERED", "1").env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let printed = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{script}:\n{}", String::from_utf8_lossy(&printed));

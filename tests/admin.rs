@@ -206,6 +206,15 @@ async fn accounts_are_managed() {
     rig.daemon.settled().await;
     let rows = json(data, &["usage", "--by", "account"]);
     assert!(rows.as_array().unwrap().iter().any(|row| row["name"] == "one"), "{rows}");
+    let of_one = ["usage", "--by", "model", "--account", "one"];
+    assert_eq!(json(data, &of_one)[0]["requests"], 1);
+    assert_eq!(json(data, &["requests", "--account", "one"]).as_array().unwrap().len(), 1);
+    // The name is free again, and stands for the new account then.
+    add_account(&rig, "claude-console", "one", &[]);
+    assert_eq!(json(data, &of_one), json!([]));
+    run(data, &["account", "remove", "one", "--yes"]);
+    run(data, &["key", "delete", "everything", "--yes"]);
+    assert_eq!(json(data, &["usage", "--by", "account", "--key", "everything"])[0]["requests"], 1);
     refused(
         data,
         &["account", "add", "claude-console", "--name", "three", "--base-url", "http://127.0.0.1:9"],

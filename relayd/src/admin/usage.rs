@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::admin::{AuditEntry, ListAudit, ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
-use shared::domain::{Provenance, Timestamp};
+use shared::domain::{AccountId, KeyId, Provenance, Timestamp};
 
 use super::{Admin, AdminError};
 use crate::directory::Snapshot;
@@ -18,15 +18,7 @@ impl Admin {
     pub(super) async fn sum_usage(&self, call: &SumUsage) -> Result<Vec<UsageRow>, AdminError> {
         self.settle().await;
         let snapshot = self.directory.snapshot();
-        // Rows outlive records: what is no name of today may be the id of a record that is gone.
-        let key = call
-            .key
-            .as_deref()
-            .map(|name| snapshot.key(name).map_or_else(|| name.into(), |entry| entry.key.id.clone()));
-        let account = call
-            .account
-            .as_deref()
-            .map(|name| snapshot.account(name).map_or_else(|| name.into(), |entry| entry.account.id.clone()));
+        let (key, account) = subjects(&snapshot, call.key.as_deref(), call.account.as_deref());
         let until = call.until.map(|until| {
             let up = until.as_millis().saturating_add(HOUR_MS - 1);
             Timestamp::from_millis(up).hour()
@@ -47,14 +39,7 @@ impl Admin {
     pub(super) async fn list_requests(&self, call: ListRequests) -> Result<Vec<RequestRow>, AdminError> {
         self.settle().await;
         let snapshot = self.directory.snapshot();
-        let key = call.key.map(|name| match snapshot.key(&name) {
-            Some(entry) => entry.key.id.clone(),
-            None => name.as_str().into(),
-        });
-        let account = call.account.map(|name| match snapshot.account(&name) {
-            Some(entry) => entry.account.id.clone(),
-            None => name.as_str().into(),
-        });
+        let (key, account) = subjects(&snapshot, call.key.as_deref(), call.account.as_deref());
         let limit = call.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX);
         let query = RowQuery {
             since: call.since,
@@ -80,6 +65,18 @@ impl Admin {
             tracing::warn!(%error, "usage is shown as far as the store has it");
         }
     }
+}
+
+/// The key and the account that a question is about. Rows outlive records: what is no name that is known may be
+/// the id of a record that is gone.
+fn subjects(
+    snapshot: &Snapshot,
+    key: Option<&str>,
+    account: Option<&str>,
+) -> (Option<KeyId>, Option<AccountId>) {
+    let key = key.map(|name| snapshot.past_key(name).cloned().unwrap_or_else(|| name.into()));
+    let account = account.map(|name| snapshot.past_account(name).cloned().unwrap_or_else(|| name.into()));
+    (key, account)
 }
 
 fn label(by: UsageBy, place: &RollupKey, snapshot: &Snapshot) -> (Option<String>, String) {
@@ -115,8 +112,7 @@ fn usage_row(id: Option<String>, name: String, rollup: &Rollup) -> UsageRow {
 }
 
 fn request_row(closed: Closed) -> RequestRow {
-    let millis =
-        |from: Timestamp, to: Timestamp| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
+    let millis = |from: Timestamp, to: Timestamp| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
     RequestRow {
         id: closed.request,
         opened_at: closed.opened_at,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use shared::crypto::{CryptoError, Digest, Pepper, Sealer};
-use shared::domain::{Account, AccountId, ApiKey, KeyId};
+use shared::domain::{Account, AccountId, ApiKey, KeyId, Timestamp};
 use shared::redact::Secret;
 
 pub use edit::EditError;
@@ -63,8 +63,13 @@ pub struct Snapshot {
     by_digest: HashMap<Digest, Arc<KeyEntry>, ahash::RandomState>,
     keys: Vec<Arc<KeyEntry>>,
     accounts: Vec<Arc<AccountEntry>>,
-    /// Names of accounts that are gone.
-    removed: HashMap<AccountId, String>,
+    /// Accounts that are gone, for the names of what they served.
+    removed: HashMap<AccountId, Removed>,
+}
+
+struct Removed {
+    name: String,
+    at: Timestamp,
 }
 
 impl Snapshot {
@@ -101,8 +106,24 @@ impl Snapshot {
     /// The name of an account, for tables; its id when nothing is known of it.
     pub fn account_name(&self, id: &AccountId) -> String {
         let known = self.accounts.iter().find(|entry| entry.account.id == *id);
-        let name = known.map(|entry| &entry.account.name).or_else(|| self.removed.get(id));
+        let name = known.map(|entry| &entry.account.name);
+        let name = name.or_else(|| self.removed.get(id).map(|removed| &removed.name));
         name.map_or_else(|| id.to_string(), Clone::clone)
+    }
+
+    /// The account that an id or a name stands for in questions about the past: the one that has the name, else
+    /// the last that had it.
+    pub fn past_account(&self, name: &str) -> Option<&AccountId> {
+        let had = || self.removed.iter().filter(|(_, removed)| removed.name == name);
+        self.account(name)
+            .map(|entry| &entry.account.id)
+            .or_else(|| had().max_by_key(|(_, removed)| removed.at).map(|(id, _)| id))
+    }
+
+    /// The key that an id or a name stands for in questions about the past.
+    pub fn past_key(&self, name: &str) -> Option<&KeyId> {
+        let had = || self.keys.iter().filter(|entry| entry.key.name == name);
+        self.key(name).or_else(|| had().max_by_key(|entry| entry.key.deleted_at)).map(|entry| &entry.key.id)
     }
 
     /// The name of a key, for tables; its id when it is gone.
@@ -181,8 +202,8 @@ impl Directory {
         }
         for record in self.store.records(RecordKind::Account).await? {
             let account: Account = parse(&record.id, &record.value)?;
-            if account.removed_at.is_some() {
-                snapshot.removed.insert(account.id, account.name);
+            if let Some(at) = account.removed_at {
+                snapshot.removed.insert(account.id, Removed { name: account.name, at });
                 continue;
             }
             let state = before.account(account.id.as_str()).map(|known| known.state.clone());

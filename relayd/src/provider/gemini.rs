@@ -19,12 +19,7 @@ impl Provider for Gemini {
 
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
         let Some(method) = call.gemini else { return Err(ProviderError::NotSpoken(call.protocol)) };
-        // A tuned model's name has a collection of its own in front.
-        let model = match call.model.split_once('/') {
-            Some((collection, name)) => format!("{collection}/{}", path_segment(name)),
-            None => format!("models/{}", path_segment(call.model)),
-        };
-        let url = format!("{}/{model}:{}", base(caller, method.version), method.name);
+        let url = format!("{}/{}:{}", base(caller, method.version), model_path(call.model), method.name);
         let uri = with_query(url, call.query, &[]);
         let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
         let headers = request.headers_mut();
@@ -46,6 +41,17 @@ impl Provider for Gemini {
             return Outcome::AuthFailed { status: reply.status };
         }
         outcome_by_status(reply)
+    }
+}
+
+/// A model's path. A tuned model's name has the collection of those in front; whatever else a client names is
+/// one segment, so that no name leads to another part of the API.
+fn model_path(model: &str) -> String {
+    match model.split_once('/') {
+        Some((collection @ ("models" | "tunedModels"), name)) => {
+            format!("{collection}/{}", path_segment(name))
+        }
+        _ => format!("models/{}", path_segment(model)),
     }
 }
 

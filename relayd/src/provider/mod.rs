@@ -124,30 +124,36 @@ pub fn outcome_by_status(reply: &ErrorReply<'_>) -> Outcome {
     }
 }
 
-/// When the upstream says that it may be asked again: `retry-after-ms`, `retry-after` (seconds or a date),, or
-/// the `retryDelay` of a Google error (`"34s"` in `google.rpc.RetryInfo`).
+/// When the upstream says that it may be asked again: the first that can be read of `retry-after-ms`,
+/// `retry-after` (seconds or a date), and the `retryDelay` of a Google error (`"34s"` in `google.rpc.RetryInfo`).
 pub fn retry_at(reply: &ErrorReply<'_>) -> Option<Timestamp> {
-    let text = |name: &str| reply.headers.get(name).and_then(|value| value.to_str().ok());
-    let seconds =
-        |text: &str| text.trim().parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    if let Some(millis) = text("retry-after-ms").and_then(|text| text.trim().parse().ok()) {
-        return Some(reply.now.after(Duration::from_millis(millis)));
-    }
-    if let Some(value) = text("retry-after") {
-        let date = || jiff::fmt::rfc2822::parse(value).ok().map(|date| date.timestamp().as_millisecond());
-        return seconds(value)
-            .map(|delay| reply.now.after(delay))
-            .or_else(|| date().map(Timestamp::from_millis));
-    }
-    let at = memchr::memmem::find(reply.body, b"\"retryDelay\"")?;
-    let value = reply.body[at + b"\"retryDelay\"".len()..].split(|&byte| byte == b'"').nth(1)?;
-    let delay = std::str::from_utf8(value).ok()?.strip_suffix('s').and_then(seconds)?;
-    Some(reply.now.after(delay))
+    let header = |name: &str| reply.headers.get(name).and_then(|value| value.to_str().ok());
+    let millis =
+        || Duration::try_from_secs_f64(header("retry-after-ms")?.trim().parse::<f64>().ok()? / 1e3).ok();
+    let delay = || seconds(header("retry-after")?);
+    let date = || jiff::fmt::rfc2822::parse(header("retry-after")?.trim()).ok();
+    millis()
+        .or_else(delay)
+        .map(|delay| reply.now.after(delay))
+        .or_else(|| date().map(|date| Timestamp::from_millis(date.timestamp().as_millisecond())))
+        .or_else(|| retry_delay(reply.body).map(|delay| reply.now.after(delay)))
+}
+
+/// The text of `"retryDelay": "34s"`, wherever it stands.
+fn retry_delay(body: &[u8]) -> Option<Duration> {
+    const NAME: &[u8] = b"\"retryDelay\"";
+    let rest = body.get(memchr::memmem::find(body, NAME)? + NAME.len()..)?;
+    let value = rest.split(|&byte| byte == b'"').nth(1)?;
+    seconds(std::str::from_utf8(value).ok()?.strip_suffix('s')?)
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
 }
 
 /// Client headers that go on to the upstream, whoever it is. Everything else stays here: credentials above all,
 /// and whatever proxies on the way added.
-const FORWARDED: [&str; 9] = [
+const FORWARDED: [&str; 15] = [
     "accept",
     "accept-language",
     "content-type",
@@ -223,9 +229,7 @@ fn path_segment(model: &str) -> String {
     use std::fmt::Write;
     model.bytes().fold(String::with_capacity(model.len()), |mut text, byte| {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                text.push(char::from(byte))
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => text.push(char::from(byte)),
             _ => drop(write!(text, "%{byte:02X}")),
         }
         text
@@ -236,8 +240,7 @@ fn path_segment(model: &str) -> String {
 fn versioned(base_url: &str, version: &str) -> String {
     let base = base_url.trim_end_matches('/');
     let last = base.rsplit('/').next().unwrap_or_default();
-    let has_version =
-        last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let has_version = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     if has_version { base.to_owned() } else { format!("{base}/{version}") }
 }
 

@@ -157,22 +157,23 @@ const FORWARDED: [&str; 15] = [
     "accept",
     "accept-language",
     "content-type",
+    "conversation_id",
     "idempotency-key",
     "originator",
+    "session-id",
+    "session_id",
+    "thread-id",
     "user-agent",
     "version",
     "x-app",
+    "x-claude-code-session-id",
     "x-client-request-id",
+    "x-goog-api-client",
 ];
-const FORWARDED_PREFIXES: [&str; 6] =
-    ["anthropic-", "openai-beta", "session", "thread-id", "x-stainless-", "x-codex-"];
+const FORWARDED_PREFIXES: [&str; 4] = ["anthropic-", "openai-beta", "x-codex-", "x-stainless-"];
 
 fn is_forwarded(name: &str) -> bool {
-    FORWARDED.contains(&name)
-        || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || name == "x-claude-code-session-id"
-        || name == "conversation_id"
-        || name == "x-goog-api-client"
+    FORWARDED.contains(&name) || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 const USER_AGENT: &str = concat!("relayd/", env!("CARGO_PKG_VERSION"));

@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use shared::domain::{Operation, Protocol};
 
-use super::{Call, Caller, Provider, ProviderError, path_segment, sensitive, start, with_query};
+use super::{Call, Caller, Provider, ProviderError, path, path_segment, sensitive, start, with_query};
 use crate::protocol::Splice;
 
 /// The last dated version that is generally available (Azure OpenAI REST reference, "API versions").
@@ -25,7 +25,7 @@ impl Provider for Azure {
 
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
         let deployment = path_segment(call.model);
-        let (path, default) = match (call.protocol, call.operation) {
+        let (endpoint, default) = match (call.protocol, call.operation) {
             (Protocol::ChatCompletions, Operation::Generate) => {
                 (format!("deployments/{deployment}/chat/completions"), VERSION)
             }
@@ -36,7 +36,7 @@ impl Provider for Azure {
             (other, _) => return Err(ProviderError::NotSpoken(other)),
         };
         let version = caller.account.api_version.as_deref().unwrap_or(default);
-        let url = format!("{}/{path}?api-version={}", base(caller), path_segment(version));
+        let url = format!("{}/{endpoint}?api-version={}", base(caller), path_segment(version));
         let uri = with_query(url, call.query, &["api-version"]);
         let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
         let headers = request.headers_mut();
@@ -54,8 +54,17 @@ impl Provider for Azure {
     }
 }
 
-/// The resource's address with `/openai`, whether the operator wrote that or not.
+/// The resource's address with `/openai`, whatever the operator wrote of it: the portal shows addresses that go on
+/// with `/v1`, or with a deployment.
 fn base(caller: Caller<'_>) -> String {
-    let base = caller.account.base_url.trim_end_matches('/');
-    if base.ends_with("/openai") { base.to_owned() } else { format!("{base}/openai") }
+    let url = caller.account.base_url.trim_end_matches('/');
+    let mut end = url.len() - path(url).len();
+    for segment in path(url).split('/') {
+        end += segment.len();
+        if segment == "openai" {
+            return url[..end].to_owned();
+        }
+        end += 1;
+    }
+    format!("{url}/openai")
 }

@@ -230,7 +230,9 @@ fn path_segment(model: &str) -> String {
     use std::fmt::Write;
     model.bytes().fold(String::with_capacity(model.len()), |mut text, byte| {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => text.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                text.push(char::from(byte))
+            }
             _ => drop(write!(text, "%{byte:02X}")),
         }
         text
@@ -240,9 +242,19 @@ fn path_segment(model: &str) -> String {
 /// The base URL with its version at the end, whether the operator wrote that or not.
 fn versioned(base_url: &str, version: &str) -> String {
     let base = base_url.trim_end_matches('/');
-    let last = base.rsplit('/').next().unwrap_or_default();
-    let has_version = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let has_version = path(base).rsplit('/').next().is_some_and(is_version);
     if has_version { base.to_owned() } else { format!("{base}/{version}") }
+}
+
+/// `v1`, `v1beta`, `v4`, …
+fn is_version(segment: &str) -> bool {
+    segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// What follows the host, without its first slash.
+fn path(url: &str) -> &str {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    authority.split_once('/').map_or("", |(_, path)| path)
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@ pub(super) fn request(caller: Caller<'_>, call: Call<'_>) -> Result<Request<Spli
     };
     let uri = with_query(format!("{}{path}", endpoint(&caller.account.base_url)), call.query, &[]);
     let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
-    authenticate(caller, request.headers_mut())?;
+    let headers = request.headers_mut();
+    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    authenticate(caller, headers)?;
     Ok(request)
 }
 
@@ -46,6 +48,5 @@ fn authenticate(caller: Caller<'_>, headers: &mut HeaderMap) -> Result<(), Provi
         headers.insert(header::AUTHORIZATION, bearer(secret)?);
     }
     headers.entry("anthropic-version").or_insert(HeaderValue::from_static(VERSION));
-    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     Ok(())
 }

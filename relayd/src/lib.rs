@@ -2,4 +2,5 @@
 //! the call, streams the reply back untouched, and books what it used and cost.
 
 pub mod clock;
+pub mod ledger;
 pub mod store;

@@ -1,0 +1,295 @@
+//! What happens to the journals of processes that are gone: their lanes are mended, what they left open is
+//! closed, and all of it is shipped. Doing it again, wholly or from any point on, changes nothing more.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use shared::domain::{RequestId, Timestamp};
+use tracing::{info, warn};
+
+use super::LedgerError;
+use super::apply::{BATCH, LaneName, apply, collect};
+use super::aside::SetAside;
+use super::frame::{self, FrameReader, HEADER_BYTES, Header, Kind};
+use super::record::{Attempt, OpenRequest, Opened};
+use super::segment::{is_spare_name, lock_folder, parse_epoch_name, parse_segment_name, sync_folder};
+use super::ship::{Retired, remove};
+use crate::store::{Closed, Mark, RowQuery, Store};
+
+/// What was found in the journal's folder.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The highest epoch of any folder; 0 if there is none.
+    pub(super) epoch: u64,
+    /// Lanes of processes that live.
+    pub(super) lanes_in_use: Vec<u32>,
+    /// Epochs whose processes are gone, in order, with their locks.
+    dead: Vec<(u64, PathBuf, File)>,
+}
+
+/// Looks for epochs in the journal's folder. A folder whose lock is held is left alone.
+pub(super) fn find(dir: &Path) -> io::Result<Found> {
+    let mut epochs = Vec::new();
+    for item in std::fs::read_dir(dir)? {
+        let item = item?;
+        if let Some(epoch) = item.file_name().to_str().and_then(parse_epoch_name) {
+            epochs.push((epoch, item.path()));
+        }
+    }
+    epochs.sort_unstable();
+    let mut found = Found { epoch: epochs.last().map_or(0, |(epoch, _)| *epoch), ..Found::default() };
+    for (epoch, folder) in epochs {
+        match lock_folder(&folder)? {
+            Some(lock) => found.dead.push((epoch, folder, lock)),
+            None => found.lanes_in_use.extend(segments(&folder)?.into_keys()),
+        }
+    }
+    Ok(found)
+}
+
+/// The segment files of a folder by lane, in their order.
+fn segments(folder: &Path) -> io::Result<BTreeMap<u32, BTreeMap<u64, PathBuf>>> {
+    let mut lanes: BTreeMap<u32, BTreeMap<u64, PathBuf>> = BTreeMap::new();
+    for item in std::fs::read_dir(folder)? {
+        let item = item?;
+        if let Some((lane, first)) = item.file_name().to_str().and_then(parse_segment_name) {
+            lanes.entry(lane).or_default().insert(first, item.path());
+        }
+    }
+    Ok(lanes)
+}
+
+/// A lane whose process is gone, as far as it is intact.
+#[derive(Debug)]
+pub(super) struct DeadLane {
+    pub(super) name: LaneName,
+    pub(super) segments: Vec<Mended>,
+    /// What has no end.
+    open: BTreeMap<RequestId, OpenRequest>,
+    last_sequence: u64,
+}
+
+/// A segment without anything behind its last intact frame.
+#[derive(Debug)]
+pub(super) struct Mended {
+    pub(super) file: File,
+    pub(super) first_sequence: u64,
+    pub(super) end: u64,
+}
+
+/// Mends, closes and ships what dead processes left; gives their folders, to be removed later.
+pub(super) async fn recover(
+    found: &mut Found,
+    store: &dyn Store,
+    aside: &SetAside,
+    keep: Duration,
+    now: Timestamp,
+) -> Result<Vec<Retired>, LedgerError> {
+    let marks = store.marks().await?;
+    let mut retired = Vec::new();
+    for (epoch, folder, lock) in found.dead.drain(..) {
+        for mut lane in mend_epoch(epoch, &folder, aside)? {
+            let applied = applied(&marks, lane.name);
+            lane.close(applied, store).await?;
+            lane.ship(applied, store, aside).await?;
+        }
+        let left = keep.saturating_sub(now.since(last_change(&folder)?));
+        let old = Retired { folder, left, _lock: lock };
+        if left.is_zero() {
+            remove(&old);
+        } else {
+            retired.push(old);
+        }
+    }
+    Ok(retired)
+}
+
+/// The sequence up to which the store has everything of a lane.
+fn applied(marks: &[Mark], LaneName { epoch, lane }: LaneName) -> u64 {
+    match marks.iter().find(|mark| mark.lane == lane) {
+        Some(mark) if mark.epoch == epoch => mark.sequence,
+        // Lanes are shipped in the order of their epochs.
+        Some(mark) if mark.epoch > epoch => u64::MAX,
+        _ => 0,
+    }
+}
+
+/// When a segment of the folder was last written to; the dawn of time if there is none.
+fn last_change(folder: &Path) -> io::Result<Timestamp> {
+    let mut last = Timestamp::default();
+    for path in segments(folder)?.values().flat_map(BTreeMap::values) {
+        let changed = path.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        last = last.max(Timestamp::default().after(changed));
+    }
+    Ok(last)
+}
+
+/// Mends all lanes of an epoch.
+pub(super) fn mend_epoch(epoch: u64, folder: &Path, aside: &SetAside) -> io::Result<Vec<DeadLane>> {
+    for item in std::fs::read_dir(folder)? {
+        let item = item?;
+        if item.file_name().to_str().is_some_and(is_spare_name) {
+            std::fs::remove_file(item.path())?;
+        }
+    }
+    let mut lanes = Vec::new();
+    for (lane, paths) in segments(folder)? {
+        let name = LaneName { epoch, lane };
+        let mut scan = Scan { name, aside, open: BTreeMap::new(), last_sequence: 0 };
+        let mut segments = Vec::new();
+        for (first_sequence, path) in paths {
+            segments.extend(scan.mend(first_sequence, &path)?);
+        }
+        let Scan { open, last_sequence, .. } = scan;
+        lanes.push(DeadLane { name, segments, open, last_sequence });
+    }
+    sync_folder(folder)?;
+    Ok(lanes)
+}
+
+/// Reads a lane from its beginning.
+struct Scan<'a> {
+    name: LaneName,
+    aside: &'a SetAside,
+    open: BTreeMap<RequestId, OpenRequest>,
+    last_sequence: u64,
+}
+
+impl Scan<'_> {
+    /// Cuts what is behind the last intact frame: a torn tail, or room that was not used. `None` for a file
+    /// that is no segment of this lane.
+    fn mend(&mut self, first_sequence: u64, path: &Path) -> io::Result<Option<Mended>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let length = file.metadata()?.len();
+        if !self.has_header(&file, first_sequence)? {
+            self.aside.rest(&self.name.rest(first_sequence, 0), &file, 0, length)?;
+            std::fs::remove_file(path)?;
+            return Ok(None);
+        }
+        let mut reader = FrameReader::default();
+        reader.start_at(HEADER_BYTES as u64, self.last_sequence.max(first_sequence.saturating_sub(1)));
+        while let Some(frame) = reader.next(&file, length)? {
+            self.note(frame);
+        }
+        self.last_sequence = reader.last_sequence();
+        let end = reader.offset();
+        if end < length {
+            self.aside.rest(&self.name.rest(first_sequence, end), &file, end, length)?;
+            file.set_len(end)?;
+            file.sync_all()?;
+        }
+        Ok(Some(Mended { file, first_sequence, end }))
+    }
+
+    fn has_header(&self, file: &File, first_sequence: u64) -> io::Result<bool> {
+        let mut bytes = [0; HEADER_BYTES];
+        match file.read_exact_at(&mut bytes, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            other => other?,
+        }
+        let LaneName { epoch, lane } = self.name;
+        let is_of_lane = |header: Header| {
+            (header.epoch, header.lane, header.first_sequence) == (epoch, lane, first_sequence)
+        };
+        Ok(Header::decode(&bytes).is_some_and(is_of_lane))
+    }
+
+    fn note(&mut self, frame: frame::Frame<'_>) {
+        let result = match Kind::of(frame.kind) {
+            Some(Kind::Opened) => minicbor::decode(frame.payload).map(|opened: Opened| {
+                let open = OpenRequest { opened, attempts: Vec::new() };
+                self.open.entry(open.opened.request).or_insert(open);
+            }),
+            Some(Kind::Attempt) => minicbor::decode(frame.payload).map(|attempt: Attempt| {
+                if let Some(open) = self.open.get_mut(&attempt.request) {
+                    open.add(attempt);
+                }
+            }),
+            // Shipping sets aside what it cannot read of these.
+            Some(Kind::Closed) => {
+                if let Ok(Closed { request, .. }) = minicbor::decode(frame.payload) {
+                    self.open.remove(&request);
+                }
+                return;
+            }
+            None => return,
+        };
+        if let Err(error) = result {
+            let LaneName { epoch, lane } = self.name;
+            self.aside.record(epoch, lane, frame.sequence, &error.to_string(), frame.bytes);
+        }
+    }
+}
+
+impl DeadLane {
+    /// Writes an end for everything that has none. `applied` is the sequence up to which the store has the lane.
+    pub(super) async fn close(&mut self, applied: u64, store: &dyn Store) -> Result<(), LedgerError> {
+        if applied > self.last_sequence {
+            // Damage took records that the store has. Their numbers are not used again, and what they closed
+            // is not closed again.
+            self.forget_rows(store).await?;
+            self.last_sequence = applied;
+        }
+        if applied == u64::MAX && !self.open.is_empty() {
+            let LaneName { epoch, lane } = self.name;
+            warn!(
+                epoch,
+                lane,
+                count = self.open.len(),
+                "requests of a damaged lane cannot be closed any more"
+            );
+            return Ok(());
+        }
+        let ends = std::mem::take(&mut self.open).into_values().map(OpenRequest::orphaned);
+        let Some(segment) = self.segments.last_mut() else { return Ok(()) };
+        let (mut frames, mut count) = (Vec::new(), 0_u64);
+        for closed in ends {
+            match frame::append(&mut frames, Kind::Closed, &closed) {
+                Ok(()) => count += 1,
+                Err(error) => warn!(request = %closed.request, %error, "an orphaned request has no end"),
+            }
+        }
+        if count > 0 {
+            self.last_sequence = frame::stamp(&mut frames, self.last_sequence.saturating_add(1)) - 1;
+            segment.file.write_all_at(&frames, segment.end)?;
+            segment.file.sync_all()?;
+            segment.end += frames.len() as u64;
+            let LaneName { epoch, lane } = self.name;
+            info!(epoch, lane, count, "requests of a process that died were closed");
+        }
+        Ok(())
+    }
+
+    async fn forget_rows(&mut self, store: &dyn Store) -> Result<(), LedgerError> {
+        let requests: Vec<RequestId> = self.open.keys().copied().collect();
+        for request in requests {
+            let query = RowQuery { id: Some(request), limit: 1, ..RowQuery::default() };
+            if !store.rows(query).await?.is_empty() {
+                self.open.remove(&request);
+            }
+        }
+        Ok(())
+    }
+
+    async fn ship(&self, applied: u64, store: &dyn Store, aside: &SetAside) -> Result<(), LedgerError> {
+        let (mut reader, mut entries) = (FrameReader::default(), Vec::new());
+        for Mended { file, first_sequence, end } in &self.segments {
+            reader.start_at(HEADER_BYTES as u64, first_sequence.saturating_sub(1));
+            loop {
+                collect(&mut reader, (file, *end), self.name, applied, aside, &mut entries)?;
+                if entries.len() < BATCH {
+                    break;
+                }
+                apply(store, std::mem::take(&mut entries).into(), aside).await?;
+            }
+        }
+        if !entries.is_empty() {
+            apply(store, entries.into(), aside).await?;
+        }
+        Ok(())
+    }
+}

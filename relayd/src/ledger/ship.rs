@@ -1,0 +1,327 @@
+//! The thread that ships: it reads what is synced out of the segments, hands it to the store in batches, and
+//! drops segments when everything in them has been in the store for long enough.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use super::LedgerError;
+use super::apply::{BATCH, LaneName, apply, collect};
+use super::aside::SetAside;
+use super::frame::{FrameReader, HEADER_BYTES};
+use super::journal::Epoch;
+use super::lane::{Causes, Lane, Synced};
+use super::sync::sync_all;
+use crate::store::{Entry, Mark, Store};
+
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often the thread looks for what has been kept long enough, if nothing else wakes it.
+const TIDY: Duration = Duration::from_secs(30);
+/// How many may wait for a flush; more wait for their turn to ask.
+const FLUSHES: usize = 64;
+const STACK_BYTES: usize = 1 << 20;
+
+/// What the thread is asked.
+type Request = oneshot::Sender<Result<(), LedgerError>>;
+
+/// By lane.
+type Positions = Arc<[AtomicU64]>;
+
+/// What the thread ships and where it keeps what it cannot.
+pub(super) struct Cargo {
+    pub(super) epoch: Arc<Epoch>,
+    pub(super) lanes: Vec<Arc<Lane>>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) aside: Arc<SetAside>,
+    /// Folders of earlier epochs that are shipped and kept for a while.
+    pub(super) retired: Vec<Retired>,
+}
+
+/// The folder of an epoch that is wholly in the store.
+#[derive(Debug)]
+pub(super) struct Retired {
+    pub(super) folder: PathBuf,
+    /// How long it is to be kept from now.
+    pub(super) left: Duration,
+    /// Nobody else touches the folder while this is held.
+    pub(super) _lock: File,
+}
+
+/// The thread.
+pub(super) struct Shipper {
+    requests: Option<mpsc::Sender<Request>>,
+    positions: Positions,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shipper {
+    /// Starts the thread; `synced` wakes it.
+    pub(super) fn start(cargo: Cargo, synced: Arc<Notify>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let (requests, asked) = mpsc::channel(FLUSHES);
+        let positions: Positions = cargo.lanes.iter().map(|_| AtomicU64::new(0)).collect();
+        let run = Run::new(cargo, Arc::clone(&positions));
+        let builder = std::thread::Builder::new().name("journal-ship".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || runtime.block_on(run.run(asked, &synced)))?;
+        Ok(Self { requests: Some(requests), positions, thread: Some(thread) })
+    }
+
+    /// The last sequence of each lane up to which everything is in the store.
+    pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
+        self.positions.iter().map(|position| position.load(Ordering::Relaxed))
+    }
+
+    /// Syncs and ships everything that was appended until now.
+    pub(super) async fn flush(&self) -> Result<(), LedgerError> {
+        let requests = self.requests.as_ref().ok_or(LedgerError::Stopped)?;
+        let (request, answer) = oneshot::channel();
+        requests.send(request).await.map_err(|_| LedgerError::Stopped)?;
+        answer.await.unwrap_or(Err(LedgerError::Stopped))
+    }
+
+    /// Ends the thread, without a last flush.
+    pub(super) fn stop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            error!("the journal's shipping thread panicked");
+        }
+    }
+}
+
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// How far a lane is read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    /// The segment, by its first sequence; 0 before any.
+    segment: u64,
+    offset: u64,
+    /// The last sequence that was read.
+    read: u64,
+    /// The last sequence that the store had anyway.
+    applied: u64,
+}
+
+/// A segment that is wholly in the store.
+#[derive(Clone, Copy, Debug)]
+struct Shipped {
+    lane: usize,
+    first_sequence: u64,
+    since: Instant,
+}
+
+struct Run {
+    cargo: Cargo,
+    cursors: Vec<Cursor>,
+    reader: FrameReader,
+    kept: VecDeque<Shipped>,
+    positions: Positions,
+    /// The store failed: it may come back older than it was.
+    is_failing: bool,
+    retry: Duration,
+    started: Instant,
+}
+
+impl Run {
+    fn new(cargo: Cargo, positions: Positions) -> Self {
+        let cursors = vec![Cursor::default(); cargo.lanes.len()];
+        Self {
+            cargo,
+            cursors,
+            reader: FrameReader::default(),
+            kept: VecDeque::new(),
+            positions,
+            is_failing: false,
+            retry: RETRY_MIN,
+            started: Instant::now(),
+        }
+    }
+
+    async fn run(mut self, mut asked: mpsc::Receiver<Request>, synced: &Notify) {
+        let mut has_more = false;
+        loop {
+            let pause = match (self.is_failing, has_more) {
+                (true, _) => self.retry,
+                (false, true) => self.cargo.epoch.settings.ship_interval(),
+                (false, false) => TIDY,
+            };
+            tokio::select! {
+                biased;
+                request = asked.recv() => match request {
+                    None => return,
+                    Some(request) => {
+                        let result = self.flush().await;
+                        self.tidy();
+                        // Whoever asked may have gone.
+                        drop(request.send(result));
+                    }
+                },
+                () = synced.notified(), if !has_more => {
+                    has_more = true;
+                    continue;
+                }
+                () = tokio::time::sleep(pause) => {
+                    // It was told, and will be tried again.
+                    drop(self.ship().await);
+                    self.tidy();
+                }
+            }
+            has_more = false;
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), LedgerError> {
+        sync_all(&self.cargo.lanes)?;
+        self.ship().await
+    }
+
+    /// Ships everything that is synced, and tells once when that begins or ceases to fail.
+    async fn ship(&mut self) -> Result<(), LedgerError> {
+        let result = self.try_ship().await;
+        match &result {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    info!("the ledger reaches the store again");
+                }
+                self.retry = RETRY_MIN;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    error!(error = %Causes(error), "the ledger does not reach the store");
+                }
+                self.retry = (2 * self.retry).min(RETRY_MAX);
+            }
+        }
+        result
+    }
+
+    async fn try_ship(&mut self) -> Result<(), LedgerError> {
+        if self.is_failing {
+            let marks = self.cargo.store.marks().await?;
+            self.rewind(&marks);
+        }
+        loop {
+            let before = self.cursors.clone();
+            let (mut entries, mut passed) = (Vec::new(), Vec::new());
+            let gathered =
+                (0..before.len()).try_for_each(|lane| self.gather(lane, &mut entries, &mut passed));
+            let count = entries.len();
+            let applied = match gathered {
+                Ok(()) => self.apply(entries).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = applied {
+                self.cursors = before;
+                return Err(error);
+            }
+            self.kept.extend(passed);
+            for (position, cursor) in self.positions.iter().zip(&self.cursors) {
+                position.store(cursor.read, Ordering::Relaxed);
+            }
+            if count < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn apply(&self, entries: Vec<Entry>) -> Result<(), LedgerError> {
+        if !entries.is_empty() {
+            apply(&*self.cargo.store, entries.into(), &self.cargo.aside).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads on in one lane; names the segments that are read to their ends.
+    fn gather(
+        &mut self,
+        place: usize,
+        entries: &mut Vec<Entry>,
+        passed: &mut Vec<Shipped>,
+    ) -> io::Result<()> {
+        let (lane, aside) = (&self.cargo.lanes[place], &self.cargo.aside);
+        let name = LaneName { epoch: self.cargo.epoch.number, lane: lane.number() };
+        let cursor = &mut self.cursors[place];
+        let mut next = lane.segment_with(cursor.segment);
+        while let Some(Synced { segment, bytes, is_complete }) = next {
+            if segment.first_sequence != cursor.segment {
+                let (segment, offset) = (segment.first_sequence, HEADER_BYTES as u64);
+                *cursor = Cursor { segment, offset, read: segment - 1, ..*cursor };
+            }
+            self.reader.start_at(cursor.offset, cursor.read);
+            collect(&mut self.reader, (&segment.file, bytes), name, cursor.applied, aside, entries)?;
+            (cursor.offset, cursor.read) = (self.reader.offset(), self.reader.last_sequence());
+            if entries.len() >= BATCH {
+                break;
+            }
+            if cursor.offset < bytes {
+                aside.rest(&name.rest(cursor.segment, cursor.offset), &segment.file, cursor.offset, bytes)?;
+                cursor.offset = bytes;
+            }
+            if !is_complete {
+                break;
+            }
+            next = lane.segment_after(cursor.segment);
+            if next.is_some() {
+                let first_sequence = cursor.segment;
+                passed.push(Shipped { lane: place, first_sequence, since: Instant::now() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to where the store is.
+    fn rewind(&mut self, marks: &[Mark]) {
+        let epoch = self.cargo.epoch.number;
+        for (place, lane) in self.cargo.lanes.iter().enumerate() {
+            let mark = marks.iter().find(|mark| mark.lane == lane.number() && mark.epoch == epoch);
+            let applied = mark.map_or(0, |mark| mark.sequence);
+            let next = applied.saturating_add(1);
+            let segment = lane.segment_with(next).map_or(0, |found| found.segment.first_sequence);
+            self.kept.retain(|shipped| shipped.lane != place || shipped.first_sequence < segment);
+            // The segment is read from its beginning, and what the store has is passed over.
+            let (offset, read) = (HEADER_BYTES as u64, segment.saturating_sub(1));
+            self.cursors[place] = Cursor { segment, offset, read, applied };
+        }
+    }
+
+    /// Drops segments and folders that were kept long enough; segments sooner when room runs out.
+    fn tidy(&mut self) {
+        let Cargo { epoch, lanes, retired, .. } = &mut self.cargo;
+        let reserve = 2 * lanes.len() as u64 * epoch.settings.segment_bytes;
+        while let Some(shipped) = self.kept.front() {
+            let is_tight = epoch.room.taken() + reserve > epoch.room.max();
+            if shipped.since.elapsed() < epoch.settings.keep() && !is_tight {
+                break;
+            }
+            lanes[shipped.lane].drop_segment(shipped.first_sequence);
+            self.kept.pop_front();
+        }
+        let kept_for = self.started.elapsed();
+        for old in retired.extract_if(.., |old| old.left <= kept_for) {
+            remove(&old);
+        }
+    }
+}
+
+/// Removes a folder whose lock is held.
+pub(super) fn remove(retired: &Retired) {
+    if let Err(error) = std::fs::remove_dir_all(&retired.folder) {
+        error!(folder = %retired.folder.display(), %error, "an old folder of the journal cannot be removed");
+    }
+}

@@ -1,0 +1,216 @@
+//! The promise that whatever was opened can be closed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{Home, Settings, attempt, bare_lane, closed, id, open, opened, orphaned};
+use crate::ledger::segment::Segment;
+use crate::ledger::{JournalError, Lane};
+use crate::store::{Closed, GivenUp};
+
+/// The largest end that a request with so many attempts can have.
+fn longest_end(number: u64, attempts: u32) -> Closed {
+    let long = "m".repeat(400);
+    let given_up = |count: u32| GivenUp {
+        account: attempt(number, count).account,
+        model: attempt(number, count).model,
+        usage: longest_usage(),
+        cost: shared::domain::NanoUsd::from_nanos(i64::MIN),
+    };
+    let opened_at = shared::domain::Timestamp::from_millis(i64::MAX);
+    Closed {
+        priced_model: Some(long),
+        usage: longest_usage(),
+        cost: shared::domain::NanoUsd::from_nanos(i64::MIN),
+        rates: crate::store::Rates([u64::MAX; shared::domain::usage::UsageClass::ALL.len()]),
+        first_byte_at: Some(opened_at),
+        closed_at: opened_at,
+        price_version: u64::MAX,
+        session: Some(u64::MAX),
+        given_up: (1..attempts).map(given_up).collect(),
+        attempts,
+        ..orphaned(number, attempts)
+    }
+}
+
+fn longest_usage() -> shared::domain::Usage {
+    let mut usage = shared::domain::Usage::default();
+    for class in shared::domain::usage::UsageClass::ALL {
+        usage[*class] = u64::MAX;
+    }
+    usage
+}
+
+/// Opens until the lane refuses; gives how many it took.
+fn fill(lane: &Lane, first: u64) -> u64 {
+    for number in first.. {
+        match lane.open(&opened(number), &attempt(number, 1)) {
+            Ok(()) => {}
+            Err(JournalError::Full) => return number - first,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn what_was_opened_can_be_closed_when_the_journal_is_full() {
+    let home = Home::new();
+    let lane = bare_lane(&Settings { bytes_max: 60 << 10, ..home.settings() }, 1);
+    let taken = fill(&lane, 1);
+    assert!(taken > 10, "{taken}");
+    for number in 1..=taken {
+        lane.close(&longest_end(number, 1));
+        assert!(!lane.has_unwritten());
+    }
+    drop(lane);
+    let store = home.store();
+    let (_ledger, _lanes) = home.start(&store, home.settings());
+    let rows = home.rows(&store);
+    assert_eq!(rows.len() as u64, taken);
+    assert!(rows.iter().all(|row| row.priced_model.as_ref().unwrap().len() == 256), "long names are cut");
+}
+
+#[test]
+fn a_full_journal_takes_requests_again_when_the_store_does() {
+    let home = Home::new();
+    let store = home.store();
+    let (ledger, lanes) = home.start(&store, Settings { bytes_max: 60 << 10, ..home.settings() });
+    let mut next = 1;
+    for _ in 0..4 {
+        let taken = fill(&lanes[0], next);
+        assert!(taken > 10);
+        (next..next + taken).for_each(|number| lanes[0].close(&closed(number)));
+        next += taken;
+        home.flush(&ledger);
+        assert!(ledger.view().disk_bytes <= ledger.view().disk_bytes_max);
+    }
+    home.assert_booked(&store, &(1..next).map(closed).collect::<Vec<_>>());
+    home.stop(ledger);
+}
+
+#[test]
+fn more_requests_may_be_open_than_a_segment_has_room_for() {
+    let home = Home::new();
+    let lane = bare_lane(&home.settings(), 1);
+    (1..=300).for_each(|number| open(&lane, number));
+    (1..=300).for_each(|number| lane.close(&closed(number)));
+    assert!(!lane.has_unwritten());
+    drop(lane);
+    let store = home.store();
+    let (_ledger, _lanes) = home.start(&store, home.settings());
+    home.assert_booked(&store, &(1..=300).map(closed).collect::<Vec<_>>());
+}
+
+#[test]
+fn records_without_bounds_are_refused() {
+    let home = Home::new();
+    let lane = bare_lane(&home.settings(), 1);
+    let mut wide = opened(1);
+    wide.bookings = (0..2_000).flat_map(|_| wide.bookings.clone()).collect();
+    assert!(matches!(lane.open(&wide, &attempt(1, 1)), Err(JournalError::TooLarge(_))));
+    let mut long = opened(2);
+    long.model = "ä".repeat(40_000);
+    lane.open(&long, &attempt(2, 1)).unwrap();
+    drop(lane);
+    let store = home.store();
+    let (_ledger, _lanes) = home.start(&store, home.settings());
+    let rows = home.rows(&store);
+    assert_eq!(rows.iter().map(|row| row.request).collect::<Vec<_>>(), [id(2)]);
+    assert_eq!(rows[0].model, "ä".repeat(128));
+}
+
+#[test]
+fn ends_wait_in_memory_for_a_disk_that_fails() {
+    let home = Home::new();
+    let lane = bare_lane(&home.settings(), 1);
+    open(&lane, 1);
+    open(&lane, 2);
+    let segment = Arc::clone(&lane.locked().current.segment);
+    let deaf = Segment {
+        path: segment.path.clone(),
+        file: std::fs::File::open(&segment.path).unwrap(),
+        first_sequence: segment.first_sequence,
+        capacity: segment.capacity,
+    };
+    lane.locked().current.segment = Arc::new(deaf);
+    lane.close(&closed(1));
+    assert!(lane.has_unwritten());
+    assert!(matches!(lane.open(&opened(3), &attempt(3, 1)), Err(JournalError::Io(_))));
+    assert!(matches!(lane.attempt(&attempt(2, 2)), Err(JournalError::Io(_))));
+    lane.close(&closed(2));
+    lane.tend();
+    assert!(lane.has_unwritten());
+    lane.locked().current.segment = segment;
+    lane.tend();
+    assert!(!lane.has_unwritten());
+    drop(lane);
+    let store = home.store();
+    let (_ledger, _lanes) = home.start(&store, home.settings());
+    home.assert_booked(&store, &[closed(1), closed(2)]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open,
+    Attempt(usize),
+    Close(usize),
+    Tend,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Open),
+        2 => (0..40_usize).prop_map(Step::Attempt),
+        3 => (0..40_usize).prop_map(Step::Close),
+        1 => Just(Step::Tend),
+    ]
+}
+
+/// Takes the steps; gives what must be booked after the process died.
+fn take(lane: &Lane, steps: &[Step]) -> BTreeMap<u64, Closed> {
+    let (mut open, mut rows) = (Vec::new(), BTreeMap::new());
+    for (number, step) in (1..).zip(steps) {
+        match *step {
+            Step::Open => match lane.open(&opened(number), &attempt(number, 1)) {
+                Ok(()) => open.push((number, 1)),
+                Err(error) => assert!(matches!(error, JournalError::Full), "{error}"),
+            },
+            Step::Attempt(place) if place < open.len() => {
+                let (number, attempts) = &mut open[place];
+                match lane.attempt(&attempt(*number, *attempts + 1)) {
+                    Ok(()) => *attempts += 1,
+                    Err(error) => assert!(matches!(error, JournalError::Full), "{error}"),
+                }
+            }
+            Step::Close(place) if place < open.len() => {
+                let (number, attempts) = open.swap_remove(place);
+                let mut end = longest_end(number, attempts);
+                lane.close(&end);
+                assert!(!lane.has_unwritten(), "there was no room for an end");
+                end.priced_model = Some("m".repeat(256));
+                rows.insert(number, end);
+            }
+            Step::Tend => lane.tend(),
+            Step::Attempt(_) | Step::Close(_) => {}
+        }
+    }
+    rows.extend(open.into_iter().map(|(number, attempts)| (number, orphaned(number, attempts))));
+    rows
+}
+
+#[test]
+fn no_order_of_requests_breaks_the_promise() {
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(steps in proptest::collection::vec(step(), 1..250), kib in 8..80_u64)| {
+        let home = Home::new();
+        let lane = bare_lane(&Settings { bytes_max: kib << 10, ..home.settings() }, 1);
+        let rows = take(&lane, &steps);
+        drop(lane);
+        let store = home.store();
+        let (_ledger, _lanes) = home.start(&store, home.settings());
+        home.assert_booked(&store, &rows.into_values().collect::<Vec<_>>());
+    });
+}

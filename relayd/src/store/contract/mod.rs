@@ -180,22 +180,22 @@ const LAPSE_MS: i64 = 100_000;
 const CONCURRENT: CounterId = CounterId { metric: Metric::Concurrent, window: WindowRule::Now };
 const PER_MINUTE: CounterId =
     CounterId { metric: Metric::Requests, window: WindowRule::Fixed(Duration::from_secs(60)) };
-const IN_TOTAL: CounterId = CounterId { metric: Metric::Requests, window: WindowRule::Lifetime };
+pub(super) const IN_TOTAL: CounterId = CounterId { metric: Metric::Requests, window: WindowRule::Lifetime };
 
-fn at(millis: i64) -> Timestamp {
+pub(super) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
 /// One of `counter`, of which there may be `limit`.
-fn ask(counter: CounterId, limit: u64) -> CounterAsk {
+pub(super) fn ask(counter: CounterId, limit: u64) -> CounterAsk {
     CounterAsk { counter, amount: 1, limit }
 }
 
-fn request_id(number: u64) -> RequestId {
+pub(super) fn request_id(number: u64) -> RequestId {
     RequestId::from_u128(u128::from(number))
 }
 
-fn reserve<'a>(
+pub(super) fn reserve<'a>(
     store: &'a dyn Store,
     request: u64,
     now: i64,
@@ -212,12 +212,12 @@ fn reserve<'a>(
     })
 }
 
-fn booking(held: &Held) -> Booking {
+pub(super) fn booking(held: &Held) -> Booking {
     let Held { group, counter, window_start, amount } = held.clone();
     Booking { group, counter, window_start, amount }
 }
 
-fn entry(lane: u32, sequence: u64, closed: Closed) -> Entry {
+pub(super) fn entry(lane: u32, sequence: u64, closed: Closed) -> Entry {
     Entry { mark: Mark { lane, epoch: 1, sequence }, closed }
 }
 

@@ -38,7 +38,12 @@ impl DatabaseFile {
         Self::open_through(path, cache_bytes, Box::new(open_file))
     }
 
-    fn open_through(path: PathBuf, cache_bytes: usize, opener: Opener) -> Result<Self, StoreError> {
+    /// Opens the file in a way of the caller.
+    pub(super) fn open_through(
+        path: PathBuf,
+        cache_bytes: usize,
+        opener: Opener,
+    ) -> Result<Self, StoreError> {
         let file = Self { path, cache_bytes, opener, database: RwLock::new(None) };
         let database = file.connect()?;
         *file.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);

@@ -1,12 +1,21 @@
 //! The contract, and what only files can do wrong.
 
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
 
 use super::Embedded;
-use crate::store::contract::Folder;
-use crate::store::{Store, StoreError};
+use super::database::DatabaseFile;
+use super::ledger::LedgerFile;
+use super::state::StateFile;
+use crate::store::contract::{Folder, IN_TOTAL, ask, at, booking, closed, entry, request_id, reserve};
+use crate::store::{Entry, GroupId, Store, StoreError, StoreState, Verdict};
 
 fn open(dir: &Path) -> Arc<dyn Store> {
     Arc::new(Embedded::open(dir).unwrap())
@@ -37,4 +46,104 @@ fn what_is_no_database_is_not_opened() {
     let folder = Folder::new();
     std::fs::write(folder.path().join("state.redb"), b"this was never a database").unwrap();
     assert!(Embedded::open(folder.path()).is_err());
+}
+
+/// A file whose operations fail from a certain one on, until it is healed.
+#[derive(Debug)]
+struct Brittle {
+    file: FileBackend,
+    left: Arc<AtomicU32>,
+}
+
+const HEALTHY: u32 = u32::MAX;
+
+impl Brittle {
+    fn step(&self) -> io::Result<()> {
+        let take = |left: u32| match left {
+            HEALTHY => Some(HEALTHY),
+            left => left.checked_sub(1),
+        };
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.map(drop).map_err(|_| io::ErrorKind::StorageFull.into())
+    }
+}
+
+impl StorageBackend for Brittle {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.step()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.step()?;
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.step()?;
+        self.file.write(offset, data)
+    }
+}
+
+/// A store whose files fail when `left` says so.
+fn brittle(dir: &Path, left: &Arc<AtomicU32>) -> Embedded {
+    let file = |name: &str| {
+        let left = Arc::clone(left);
+        let opener = move |builder: &redb::Builder, path: &Path| {
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+            builder.create_with_backend(Brittle { file: FileBackend::new(file)?, left: Arc::clone(&left) })
+        };
+        DatabaseFile::open_through(dir.join(name), 1 << 20, Box::new(opener)).unwrap()
+    };
+    let (state, ledger) = (file("state.redb"), file("ledger.redb"));
+    Embedded::with(StateFile::with(state).unwrap(), LedgerFile::with(ledger).unwrap()).unwrap()
+}
+
+#[test]
+fn a_disk_that_fails_anywhere_makes_nothing_count_twice_or_never() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (folder, left) = (Folder::new(), Arc::new(AtomicU32::new(HEALTHY)));
+    let store = brittle(folder.path(), &left);
+    let group = GroupId::from("k");
+    let sums = |store: &Embedded| {
+        let standings = store.standings(&group, &[IN_TOTAL], at(0));
+        let standing = runtime.block_on(standings).unwrap()[0];
+        (standing.booked, standing.held)
+    };
+    let mut operations = 0;
+    for number in 1.. {
+        let held = runtime.block_on(reserve(&store, number, 0, &[("k", &[ask(IN_TOTAL, 1_000)])])).unwrap();
+        let Verdict::Admitted(held) = held else { panic!() };
+        let row = closed(request_id(number), held.iter().map(booking).collect());
+        let batch: Arc<[Entry]> = Arc::new([entry(0, number, row)]);
+        left.store(operations, Ordering::Relaxed);
+        let result = runtime.block_on(store.apply(Arc::clone(&batch)));
+        left.store(HEALTHY, Ordering::Relaxed);
+        if let Err(error) = &result {
+            assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+            assert!(matches!(store.state(), StoreState::Failing(_)));
+            assert_eq!(sums(&store), (number - 1, 1), "the hold stays until it is booked");
+            runtime.block_on(store.apply(Arc::clone(&batch))).unwrap();
+        }
+        assert_eq!(store.state(), StoreState::Ok);
+        assert_eq!(sums(&store), (number, 0), "operation {operations}");
+        if result.is_ok() && operations > 20 {
+            break;
+        }
+        operations += 1;
+    }
+    let booked = sums(&store);
+    drop(store);
+    let store = Embedded::open(folder.path()).unwrap();
+    assert_eq!(sums(&store), booked);
+    let rollups = runtime.block_on(store.rollups(None, None)).unwrap();
+    assert_eq!(rollups.iter().map(|(_, sum)| sum.requests).sum::<u64>(), booked.0);
 }

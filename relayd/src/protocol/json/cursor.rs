@@ -7,22 +7,21 @@ use super::super::ProtocolError;
 /// A string of at least this many bytes may be binary data in base64.
 const BINARY_MIN: usize = 512;
 const SAMPLE: usize = 48;
-/// Bytes that are compared at once: as many as `hits` has bits.
+/// Bytes that are judged at once: as many as a mask has bits.
 const BLOCK: usize = 32;
+/// So many blocks without a quote or a backslash make it likely that more follow.
+const PLAIN_BLOCKS_MAX: u32 = 2;
 
-/// A place in JSON text. Control characters and invalid UTF-8 inside strings are passed over.
+/// A place in JSON text. Control characters, invalid UTF-8 and unknown escapes inside strings are passed over.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     binary: u64,
-    /// Up to where quotes and backslashes have been looked for: the last bit of `hits` is for the byte before.
-    looked: usize,
-    hits: u32,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, binary: 0, looked: 0, hits: 0 }
+        Self { bytes, at: 0, binary: 0 }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -120,66 +119,19 @@ impl<'a> Cursor<'a> {
         if self.take(b':') { Ok(has_escapes) } else { self.malformed() }
     }
 
-    /// Passes a string whose opening quote is next. True if it has escapes.
+    /// Passes a string whose opening quote is next. True if it has escapes. What follows a backslash is passed
+    /// over whatever it is: where the string ends does not depend on it.
     fn string(&mut self) -> Result<bool, ProtocolError> {
         let start = self.at + 1;
-        let mut has_escapes = false;
-        self.at = start;
-        loop {
-            self.leap();
-            match self.bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                _ => return self.malformed(),
-            }
-            has_escapes = true;
-        }
-        if self.at - start >= BINARY_MIN {
-            self.binary += binary_bytes(self.bytes.get(start..self.at).unwrap_or_default());
-        }
-        self.at += 1;
-        Ok(has_escapes)
-    }
-
-    /// Passes everything before the next quote or backslash. Where they are dense, one comparison finds all of a
-    /// block; where they are rare, the vector search is faster.
-    fn leap(&mut self) {
-        if let Some(known @ 1..=BLOCK) = self.looked.checked_sub(self.at) {
-            let hits = self.hits >> (BLOCK - known);
-            if hits != 0 {
-                self.at += hits.trailing_zeros() as usize;
-                return;
-            }
-            self.at = self.looked;
-        }
-        for _ in 0..2 {
-            let Some(block) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) else { break };
-            self.hits = special(block);
-            self.looked = self.at + BLOCK;
-            if self.hits != 0 {
-                self.at += self.hits.trailing_zeros() as usize;
-                return;
-            }
-            self.at = self.looked;
-        }
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        self.at += memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-    }
-
-    fn escape(&mut self) -> Result<(), ProtocolError> {
-        let length = match self.bytes.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-            Some(b'u') => {
-                let digits = self.bytes.get(self.at + 2..self.at + 6);
-                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    return self.malformed();
-                }
-                6
-            }
-            _ => return self.malformed(),
+        let Some(end) = find_end(self.bytes, start) else {
+            self.at = self.bytes.len();
+            return self.malformed();
         };
-        self.at += length;
-        Ok(())
+        if end.at - start >= BINARY_MIN {
+            self.binary += binary_bytes(self.bytes.get(start..end.at).unwrap_or_default());
+        }
+        self.at = end.at + 1;
+        Ok(end.has_escapes)
     }
 
     /// Passes a number or a literal.
@@ -252,13 +204,79 @@ impl Nest {
     }
 }
 
-/// A bit for each byte that is a quote or a backslash; the compiler makes vector comparisons of it.
-fn special(block: &[u8; BLOCK]) -> u32 {
-    let mut hits = 0;
-    for (index, &byte) in block.iter().enumerate() {
-        hits |= u32::from(byte == b'"' || byte == b'\\') << index;
+/// The closing quote of a string.
+struct End {
+    at: usize,
+    has_escapes: bool,
+}
+
+/// Finds the closing quote of the string that begins at `start`. Where quotes and backslashes are dense, a block
+/// is judged at once, however many escapes it has; where they are rare, the vector search is faster.
+fn find_end(bytes: &[u8], start: usize) -> Option<End> {
+    let mut at = start;
+    let mut escapes = Escapes::default();
+    let mut has_escapes = false;
+    let mut plain_blocks = 0;
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
+        let (quotes, backslashes) = (positions(block, b'"'), positions(block, b'\\'));
+        let ends = quotes & !escapes.escaped(backslashes);
+        let within = if ends == 0 { backslashes } else { backslashes & (ends ^ (ends - 1)) };
+        has_escapes |= within != 0;
+        if ends != 0 {
+            return Some(End { at: at + ends.trailing_zeros() as usize, has_escapes });
+        }
+        at += BLOCK;
+        plain_blocks = if quotes | backslashes == 0 { plain_blocks + 1 } else { 0 };
+        if plain_blocks == PLAIN_BLOCKS_MAX {
+            plain_blocks = 0;
+            let rest = bytes.get(at..).unwrap_or_default();
+            at += memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        }
     }
-    hits
+    let mut is_escaped = escapes.carried;
+    for (offset, &byte) in bytes.get(at..).unwrap_or_default().iter().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'"' => return Some(End { at: at + offset, has_escapes }),
+            b'\\' => (is_escaped, has_escapes) = (true, true),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A bit for each byte that is `wanted`; the compiler makes vector comparisons of it.
+fn positions(block: &[u8; BLOCK], wanted: u8) -> u32 {
+    let mut found = 0;
+    for (index, &byte) in block.iter().enumerate() {
+        found |= u32::from(byte == wanted) << index;
+    }
+    found
+}
+
+/// Tells escaped bytes from others, block by block.
+#[derive(Default)]
+struct Escapes {
+    /// The last byte of the block before escapes the first of the next.
+    carried: bool,
+}
+
+impl Escapes {
+    /// A bit for each byte that a backslash escapes. In a run of backslashes every second one is escaped itself;
+    /// subtracting the run from the alternating pattern finds which, by its carry (Langdale and Lemire,
+    /// "Parsing Gigabytes of JSON per Second", section 3.1.1).
+    fn escaped(&mut self, backslashes: u32) -> u32 {
+        const ODD: u32 = 0xaaaa_aaaa;
+        let carried = u32::from(self.carried);
+        if backslashes == 0 {
+            self.carried = false;
+            return carried;
+        }
+        let escaping = backslashes & !carried;
+        let alternating = (escaping << 1 | ODD).wrapping_sub(escaping) ^ ODD;
+        self.carried = alternating & backslashes & 1 << 31 != 0;
+        alternating ^ (backslashes | carried)
+    }
 }
 
 /// The length of `text` if three samples of it look like base64 (bare, or as a `data:` URL), else 0. Opaque
@@ -281,4 +299,35 @@ fn binary_bytes(text: &[u8]) -> u64 {
     let samples = [0, middle, last].map(|start| data.get(start..start + SAMPLE));
     let is_binary = samples.iter().all(|sample| sample.is_some_and(|sample| sample.iter().all(is_base64)));
     if is_binary { data.len() as u64 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn byte_by_byte(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
+        let (mut at, mut has_escapes) = (start, false);
+        loop {
+            match bytes.get(at)? {
+                b'"' => return Some((at, has_escapes)),
+                b'\\' => (at, has_escapes) = (at + 2, true),
+                _ => at += 1,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strings_end_where_a_byte_by_byte_search_ends(
+            bytes in prop::collection::vec(prop::sample::select(b"\\\\\\\"ab".to_vec()), 0..200),
+            plain in 0..100_usize,
+            start in 0..40_usize,
+        ) {
+            let bytes = [vec![b'x'; plain], bytes].concat();
+            let found = find_end(&bytes, start).map(|end| (end.at, end.has_escapes));
+            prop_assert_eq!(found, byte_by_byte(&bytes, start));
+        }
+    }
 }

@@ -126,8 +126,8 @@ fn what_is_wrong_is_named() {
         ("{\"a\":1}}", malformed(7)),
         ("{\"a\":[}", malformed(6)),
         ("{\"a\":[{\"b\":1]}", malformed(12)),
-        ("{\"a\":\"\\x\"}", malformed(6)),
-        ("{\"a\":\"\\u12g4\"}", malformed(6)),
+        ("{\"model\":\"\\x\"}", ProtocolError::NotUnicode { field: "model" }),
+        ("{\"a\":\"\\\"}", malformed(9)),
         ("{\"a\":\"", malformed(6)),
         ("{'a':1}", malformed(1)),
         ("{\"a\":.5}", malformed(5)),
@@ -334,6 +334,8 @@ fn agrees_with_serde(body: &str) -> Result<(), TestCaseError> {
             let max = reference.max_tokens.and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok());
             prop_assert!(max.is_none() || head.output_tokens_max == max);
         }
+        // What follows a backslash in a string that is passed over is the upstream's to judge.
+        (Ok(_), Err(error)) if ["escape", "surrogate"].iter().any(|what| error.to_string().contains(what)) => {}
         (Ok(_), Err(error)) => prop_assert!(false, "we accept what serde_json refuses: {error}"),
         // Serde ends with the error that it meets first, so only the fact counts.
         (Err(ProtocolError::Malformed { .. }), _) => prop_assert!(!is_grammatical, "we refuse good grammar"),

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod affinity;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod auth;
@@ -13,6 +15,8 @@ mod auth;
 mod bad_input;
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod cors;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
@@ -25,6 +29,8 @@ mod front_door;
 mod kill;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod logs;
 #[cfg(test)]
 mod quickstart;
 #[cfg(test)]

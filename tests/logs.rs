@@ -1,0 +1,89 @@
+//! The daemon's own log: bounded by size and count, whole lines, and nothing in it that is private.
+
+use std::fs;
+use std::path::Path;
+
+use shared::domain::{AccountKind, Protocol};
+
+use crate::support::daemon::{setting, temporary_folder};
+use crate::support::{Call, Rig, Setup, until};
+
+const FILE_BYTES_MAX: usize = 4_096;
+const PROMPT: &str = "a question that is nobody else's business";
+
+fn read(folder: &Path, name: &str) -> Option<String> {
+    fs::read_to_string(folder.join(name)).ok()
+}
+
+#[tokio::test]
+async fn files_are_rotated_by_size_and_count() {
+    let folder = temporary_folder();
+    let setup = Setup::default()
+        .set(setting::LOG_FILE, folder.path().join("relayd.log").display())
+        .set(setting::LOG_FILE_BYTES_MAX, FILE_BYTES_MAX)
+        .set(setting::LOG_FILES_MAX, 3)
+        .set(setting::LOG_REQUESTS, true);
+    let mut rig = Rig::bare(setup).await;
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    let call = Call::new(Protocol::Messages, "m").prompt(PROMPT);
+    let oldest = async || {
+        rig.client.call(&call).await.expect(200);
+        read(folder.path(), "relayd.log.2")
+    };
+    let first_oldest = until("three files are full", oldest).await;
+    let rotated = async || {
+        rig.client.call(&call).await.expect(200);
+        read(folder.path(), "relayd.log.2").filter(|oldest| *oldest != first_oldest)
+    };
+    until("the oldest file gives way", rotated).await;
+
+    let mut files: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["relayd.log", "relayd.log.1", "relayd.log.2"]);
+    for name in &files {
+        let text = read(folder.path(), name).unwrap();
+        assert!(text.len() <= FILE_BYTES_MAX, "{name} has {} bytes", text.len());
+        assert!(text.is_empty() || text.ends_with('\n'), "{name} ends within a line");
+        for private in [PROMPT, &rig.key, "upstream-claude"] {
+            assert!(!text.contains(private), "{name} tells {private:?}");
+        }
+    }
+    let first_line = first_oldest.lines().next().unwrap();
+    assert!(first_line.contains("INFO"), "{first_line}");
+    assert_eq!(rig.daemon.output(), "", "it also logs to the standard error stream");
+
+    // The next process goes on in the same file.
+    rig.daemon.terminate();
+    assert!(rig.daemon.ended().await.success());
+    let before = read(folder.path(), "relayd.log").unwrap();
+    rig.start_again().await;
+    let goes_on = async || {
+        let names = ["relayd.log", "relayd.log.1"];
+        names
+            .iter()
+            .find(|name| read(folder.path(), name).is_some_and(|text| text.starts_with(&before)))
+            .map(drop)
+    };
+    until("the file goes on", goes_on).await;
+}
+
+#[tokio::test]
+async fn requests_are_logged_on_demand_without_what_they_say() {
+    for is_on in [false, true] {
+        let rig = Rig::bare(Setup::default().set(setting::LOG_REQUESTS, is_on)).await;
+        rig.add(AccountKind::ClaudeConsole, "claude").await;
+        let call = Call::new(Protocol::Messages, "m").prompt(PROMPT);
+        let answer = rig.client.call(&call).await.expect(200);
+        let id = answer.header("x-relay-request-id").unwrap();
+        if is_on {
+            until("the request is logged", async || rig.daemon.output().contains(id).then_some(())).await;
+        } else {
+            rig.daemon.settled().await;
+            assert!(!rig.daemon.output().contains(id));
+        }
+        assert!(!rig.daemon.output().contains(PROMPT));
+    }
+}

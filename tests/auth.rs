@@ -8,7 +8,8 @@ use shared::admin::{CreateKey, DeleteKey, KeyView, ListKeys, ShowKey, SumUsage, 
 use shared::domain::{AccountKind, Family, Protocol, Timestamp};
 
 use crate::support::client::{Raw, status_of};
-use crate::support::{Answer, Call, Client, Rig, admin, until};
+use crate::support::daemon::setting;
+use crate::support::{Answer, Call, Client, Rig, Setup, admin, until};
 
 const UNKNOWN: &str = "cr_0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -118,6 +119,59 @@ async fn guessing_is_throttled_but_valid_keys_are_not() {
     assert!(wait >= 1, "{wait}");
     rig.client.call(&call).await.expect(200);
     assert_eq!(rig.upstream.count(), 1);
+}
+
+/// The status that a guess gets which says that it comes from these addresses.
+async fn guess(rig: &Rig, forwarded_for: &str) -> u16 {
+    let client = rig.daemon.client(UNKNOWN);
+    let request = client.request(Method::POST, "/v1/messages").header("x-forwarded-for", forwarded_for);
+    let body = Full::new(Call::new(Protocol::Messages, "m").body());
+    client.send(request.body(body).unwrap()).await.rest().await.status
+}
+
+#[tokio::test]
+async fn addresses_are_throttled_one_by_one_behind_a_trusted_proxy() {
+    let setup =
+        Setup::default().set(setting::FAILURES_MAX, 2).set(setting::TRUSTED_PROXIES, "127.0.0.0/8, ::1");
+    let rig = Rig::bare(setup).await;
+    for (forwarded_for, status) in [
+        ("198.51.100.1", 401),
+        ("198.51.100.1", 401),
+        ("198.51.100.1", 429),
+        ("198.51.100.2", 401),
+        // What the client itself wrote in front changes nothing, nor does a proxy behind the first.
+        ("203.0.113.7, 198.51.100.1", 429),
+        ("198.51.100.1, 127.0.0.9", 429),
+        ("198.51.100.1, 198.51.100.3", 401),
+        // Whoever has one address of an IPv6 network has them all.
+        ("2001:db8::1", 401),
+        ("2001:db8::2", 401),
+        ("2001:db8::3", 429),
+    ] {
+        assert_eq!(guess(&rig, forwarded_for).await, status, "{forwarded_for}");
+    }
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    let request = rig.client.request(Method::POST, "/v1/messages").header("x-forwarded-for", "198.51.100.1");
+    let body = Full::new(Call::new(Protocol::Messages, "m").body());
+    rig.client.send(request.body(body).unwrap()).await.rest().await.expect(200);
+}
+
+#[tokio::test]
+async fn nobody_elses_forwarded_addresses_are_believed() {
+    for setup in [Setup::default(), Setup::default().set(setting::TRUSTED_PROXIES, "10.0.0.0/8")] {
+        let rig = Rig::bare(setup.set(setting::FAILURES_MAX, 2)).await;
+        for (forwarded_for, status) in [("198.51.100.1", 401), ("198.51.100.2", 401), ("198.51.100.3", 429)] {
+            assert_eq!(guess(&rig, forwarded_for).await, status, "{forwarded_for}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_address_may_guess_again_after_the_window() {
+    let setup = Setup::default().set(setting::FAILURES_MAX, 1).set(setting::FAILURES_WINDOW_MS, 1_000);
+    let rig = Rig::bare(setup).await;
+    until("it is throttled", async || (guess(&rig, "").await == 429).then_some(())).await;
+    until("it is judged again", async || (guess(&rig, "").await == 401).then_some(())).await;
 }
 
 #[tokio::test]
@@ -248,7 +302,7 @@ async fn models(client: &Client, path: &str) -> String {
 
 #[tokio::test]
 async fn model_lists_allow_and_deny() {
-    let rig = Rig::bare(crate::support::Setup::default()).await;
+    let rig = Rig::bare(Setup::default()).await;
     for (kind, name) in [(AccountKind::ClaudeConsole, "claude"), (AccountKind::GeminiApi, "gemini")] {
         let models = vec!["good-1".into(), "good-bad".into(), "other".into()];
         rig.daemon.call(&shared::admin::AddAccount { models, ..rig.account(kind, name) }).await;

@@ -11,7 +11,7 @@ use shared::domain::{AccountKind, Protocol, Provenance};
 
 use crate::support::client::{Raw, status_of};
 use crate::support::daemon::setting;
-use crate::support::{Call, Reply, Rig, Seen, Setup, Step, answer, wire};
+use crate::support::{Call, Reply, Rig, Seen, Setup, Step, answer, until, wire};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -162,6 +162,37 @@ async fn many_large_bodies_at_once_stay_within_the_nodes_bound() {
 }
 
 #[tokio::test]
+async fn bodies_that_are_open_share_the_nodes_room() {
+    let setup = Setup::default()
+        .set(setting::BODY_BYTES_MAX, MIB)
+        .set(setting::BODY_BYTES_IN_FLIGHT_MAX, MIB)
+        .set(setting::BODY_IDLE_TIMEOUT_MS, 60_000);
+    let rig = Rig::bare(setup).await;
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    let large = Call::new(Protocol::Messages, "m").prompt("x".repeat(400_000));
+    rig.client.call(&large).await.expect(200);
+
+    let mut half = Raw::connect(rig.daemon.address()).await;
+    let declared = head(Protocol::Messages, &rig.key, "content-length: 900000\r\n");
+    half.send(format!("{declared}{{\"model\":").as_bytes()).await.unwrap();
+    until("the room is taken", async || (rig.client.call(&large).await.status == 503).then_some(())).await;
+    rig.client.call(&large).await.expect(503).error_message(Protocol::Messages);
+    // What fits into the rest is served.
+    rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
+    // A body without a declared length pays as it comes.
+    let chunk = [b"61a80\r\n".to_vec(), vec![b' '; 400_000], b"\r\n".to_vec()].concat();
+    let mut growing = Raw::connect(rig.daemon.address()).await;
+    let chunked = head(Protocol::Messages, &rig.key, "transfer-encoding: chunked\r\n");
+    growing.send(chunked.as_bytes()).await.unwrap();
+    // It may be refused while it is still sending.
+    let _ = growing.send(&chunk).await;
+    assert_eq!(status_of(&growing.read_head().await), 503);
+
+    drop(half);
+    until("the room is free", async || (rig.client.call(&large).await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_smaller_limit_holds() {
     let rig = Rig::bare(Setup::default().set(setting::BODY_BYTES_MAX, 10_000)).await;
     rig.add(AccountKind::ClaudeConsole, "claude").await;
@@ -177,17 +208,29 @@ async fn a_smaller_limit_holds() {
 #[tokio::test]
 async fn encodings_that_are_not_known_or_explode_are_refused() {
     let mut rig = Rig::start().await;
-    let send = async |encoding: &str, body: Vec<u8>| {
-        let request = rig.client.request(Method::POST, "/v1/messages").header("content-encoding", encoding);
+    let send = async |protocol: Protocol, encoding: &str, body: Vec<u8>| {
+        let request = rig.client.request(Method::POST, &path(protocol)).header("content-encoding", encoding);
         rig.client.send(request.body(Full::new(body.into())).unwrap()).await.rest().await
     };
-    send("br", b"whatever".to_vec()).await.expect(415).error_message(Protocol::Messages);
-    send("gzip", b"no gzip at all".to_vec()).await.expect(400).error_message(Protocol::Messages);
+    for protocol in Protocol::ALL {
+        for encoding in ["br", "zstd", "compress", "gzip, gzip", "gzip, br", "nonsense"] {
+            send(protocol, encoding, b"whatever".to_vec()).await.expect(415).error_message(protocol);
+        }
+        for encoding in ["gzip", "deflate"] {
+            send(protocol, encoding, b"neither".to_vec()).await.expect(400).error_message(protocol);
+            send(protocol, encoding, Vec::new()).await.expect(400).error_message(protocol);
+        }
+        let mut torn = gzipped(&Call::new(protocol, "m").body());
+        torn.truncate(torn.len() - 9);
+        send(protocol, "gzip", torn).await.expect(400).error_message(protocol);
+    }
+    assert_eq!(rig.upstream.count(), 0);
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for _ in 0..200 {
         bomb.write_all(&vec![b' '; 1 << 20]).unwrap();
     }
-    send("gzip", bomb.finish().unwrap()).await.expect(413).error_message(Protocol::Messages);
+    let bomb = bomb.finish().unwrap();
+    send(Protocol::Messages, "gzip", bomb).await.expect(413).error_message(Protocol::Messages);
     is_unharmed(&mut rig, 280 * MIB).await;
 }
 
@@ -381,4 +424,29 @@ async fn a_client_that_does_not_read_holds_little() {
     is_unharmed(&mut rig, 64 * MIB).await;
     drop(open);
     assert_eq!(rig.daemon.row("unread").await.end, "client_gone");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_let_go_and_its_account_is_not_blamed() {
+    // A gap that the account could be blamed for is shorter than the one that ends it.
+    let setup =
+        Setup::default().set(setting::WRITE_STALL_TIMEOUT_MS, 1_500).set(setting::IDLE_TIMEOUT_MS, 300);
+    let mut rig = Rig::bare(setup).await;
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    rig.upstream.script(|seen| {
+        let piece = Bytes::from([b"10000\r\n".to_vec(), vec![b'\n'; 0x10000], b"\r\n".to_vec()].concat());
+        Reply::open_stream("text/event-stream")
+            .pieces(seen.events().into_iter().take(3))
+            .then(Step::Repeat(piece, 1_600))
+            .end()
+    });
+    let open = rig.client.open(&Call::new(Protocol::Messages, "unread").streamed()).await;
+    assert_eq!(open.status, 200);
+    until("the upstream is let go", async || (rig.upstream.gone() == 1).then_some(())).await;
+    let row = rig.daemon.row("unread").await;
+    assert_eq!((row.end.as_str(), row.status), ("client_gone", 200), "{row:?}");
+    let account = rig.show("claude").await;
+    assert_eq!((account.health.state.as_str(), account.health.cause, account.in_flight), ("ok", None, 0));
+    assert!(open.rest().await.is_broken, "the client was told that all is well");
+    is_unharmed(&mut rig, 64 * MIB).await;
 }

@@ -335,12 +335,25 @@ async fn encoded_request_bodies_are_decoded() {
     use std::io::Write;
     let rig = Rig::start().await;
     rig.upstream.script(answer);
-    let plain = Call::new(Protocol::Messages, "m").body();
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(&plain).unwrap();
-    let encoded = encoder.finish().unwrap();
-    let request = rig.client.request(Method::POST, "/v1/messages").header("content-encoding", "gzip");
-    rig.client.send(request.body(Full::new(encoded.into())).unwrap()).await.rest().await.expect(200);
-    let seen = rig.upstream.take_seen();
-    assert_eq!((seen[0].body.clone(), seen[0].header("content-encoding")), (plain, None));
+    let level = flate2::Compression::default();
+    for protocol in Protocol::ALL {
+        let call = Call::new(protocol, "m");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
+        gzip.write_all(&call.body()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), level);
+        zlib.write_all(&call.body()).unwrap();
+        let zlib = zlib.finish().unwrap();
+        let plain = call.body().to_vec();
+        for (encoding, body) in
+            [("gzip", &gzip), ("X-GZip", &gzip), ("deflate", &zlib), ("identity", &plain), ("", &plain)]
+        {
+            let request = rig.client.request(Method::POST, &call.path()).header("content-encoding", encoding);
+            let body = Full::new(body.clone().into());
+            rig.client.send(request.body(body).unwrap()).await.rest().await.expect(200);
+            let seen = rig.upstream.take_seen();
+            assert_eq!(seen[0].body, call.body(), "{encoding}");
+            assert_eq!(seen[0].header("content-encoding"), None, "{encoding}");
+        }
+    }
 }

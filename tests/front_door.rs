@@ -1,14 +1,17 @@
 //! The routes: every path that real clients use, and what is told at the others.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use http_body_util::Full;
 use hyper::{Method, Request};
 use serde_json::json;
-use shared::admin::AddAccount;
-use shared::domain::{AccountKind, Protocol};
+use shared::admin::{AddAccount, CreateKey};
+use shared::domain::{AccountKind, Family, Protocol};
 use shared::redact::Secret;
 
 use crate::support::client::{Raw, status_of};
-use crate::support::{Answer, Call, Client, Rig, Setup};
+use crate::support::{Answer, Call, Client, Reply, Rig, Setup, admin, answer};
 
 /// The usual accounts and one of Azure. Those of OpenAI's family serve a model of their own each: several kinds
 /// speak the same protocols.
@@ -139,8 +142,9 @@ async fn ccr_models_lose_their_prefix() {
 async fn probes_and_telemetry_need_no_key() {
     let rig = rig().await;
     for path in ["/", "/api", "/claude"] {
-        let answer = without_a_key(&rig, Method::HEAD, path).await;
-        assert!(answer.status < 500 && answer.body.is_empty(), "{path}: {}", answer.status);
+        let answer = without_a_key(&rig, Method::HEAD, path).await.expect(200);
+        assert!(answer.body.is_empty(), "{path}: {}", answer.text());
+        assert_eq!(without_a_key(&rig, Method::GET, path).await.expect(200).json()["service"], "relayd");
     }
     for path in ["/api/event_logging/batch", "/api/api/event_logging/batch"] {
         let answer = without_a_key(&rig, Method::POST, path).await.expect(200);
@@ -155,8 +159,9 @@ async fn probes_and_telemetry_need_no_key() {
 #[tokio::test]
 async fn web_socket_upgrades_are_refused_fast() {
     let rig = rig().await;
-    for path in ["/v1/responses", "/openai/responses"] {
+    for path in ["/v1/responses", "/openai/responses", "/v1/realtime"] {
         let mut raw = Raw::connect(rig.daemon.address()).await;
+        let asked = Instant::now();
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {}\r\nconnection: Upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
@@ -164,7 +169,11 @@ async fn web_socket_upgrades_are_refused_fast() {
             rig.key
         );
         raw.send(request.as_bytes()).await.unwrap();
-        assert!([404, 405, 426].contains(&status_of(&raw.read_head().await)));
+        // The connection is closed too: the client falls back to POST on a new one.
+        let reply = raw.read_to_end().await;
+        assert_eq!(status_of(&reply), 426, "{reply}");
+        assert!(reply.contains("\"error\"") && reply.contains("POST"), "{reply}");
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     }
     assert_eq!(rig.upstream.count(), 0);
 }
@@ -176,10 +185,15 @@ async fn unknown_paths_name_the_nearest_route() {
         ("/v1/mesages", "/v1/messages"),
         ("/v1/chat/completion", "/v1/chat/completions"),
         ("/openai/v1/response", "/openai/v1/responses"),
+        ("/api/v1/message", "/api/v1/messages"),
+        ("/gemini/v1beta/model", "/gemini/v1beta/models"),
     ] {
         let told = rig.client.post(path, "{}").await.expect(404);
-        assert!(told.text().contains(nearest), "{path}: {}", told.text());
+        assert!(told.text().contains(&format!("{nearest}\"")), "{path}: {}", told.text());
     }
+    // A path as long as a head may be costs no more than another.
+    let long = format!("/{}", "v1/".repeat(10_000));
+    rig.client.post(&long, "{}").await.expect(404);
     let told = rig.client.get("/v1/messages").await.expect(405);
     assert!(told.header("allow").is_some_and(|allow| allow.contains("POST")));
 }
@@ -209,15 +223,97 @@ async fn owners_see_their_key_and_its_usage() {
 }
 
 #[tokio::test]
-async fn connections_are_kept_alive_and_every_reply_bears_an_id() {
+async fn connections_are_kept_alive() {
     let rig = rig().await;
     let mut raw = Raw::connect(rig.daemon.address()).await;
-    for path in ["/health", "/v1/models", "/nowhere"] {
+    for path in ["/health", "/v1/models", "/nowhere", "/v1/messages"] {
         let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\nx-api-key: {}\r\n\r\n", rig.key);
         raw.send(request.as_bytes()).await.unwrap();
         let head = raw.read_head().await.to_lowercase();
-        assert!(head.contains("x-relay-request-id: req_"), "{path}: {head}");
         // The rest of the body is read with the next head, which is looked for in what comes after it.
+        assert!(head.contains("x-relay-request-id: req_"), "{path}: {head}");
         assert!(!head.contains("connection: close"), "{path}: {head}");
     }
+}
+
+/// A reply of every kind, good and bad, each with the status that it must have.
+async fn replies(rig: &Rig) -> Vec<(u16, Answer)> {
+    let post = async |path: &str, body: &[u8], header: (&str, &str)| {
+        let request = rig.client.request(Method::POST, path).header(header.0, header.1);
+        rig.client.send(request.body(Full::new(body.to_vec().into())).unwrap()).await.rest().await
+    };
+    let none = ("x-none", "1");
+    let of = |model: &str| Call::new(Protocol::Messages, model).body();
+    let stranger = rig.daemon.client("cr_stranger");
+    let limited = CreateKey {
+        limits: vec!["1 request in total".parse().unwrap()],
+        permissions: vec![Family::Claude],
+        ..admin::key("limited")
+    };
+    let limited = rig.client_of(&limited).await;
+    limited.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
+    vec![
+        (200, post("/v1/messages", &of("m"), none).await),
+        (200, rig.client.call(&Call::new(Protocol::Messages, "m").streamed()).await),
+        (200, post("/v1/messages/count_tokens", &of("m"), none).await),
+        (200, rig.client.get("/v1/models").await),
+        (200, without_a_key(rig, Method::GET, "/health").await),
+        (200, without_a_key(rig, Method::HEAD, "/").await),
+        (200, without_a_key(rig, Method::POST, "/api/event_logging/batch").await),
+        (400, post("/v1/messages", b"{", none).await),
+        (401, stranger.call(&Call::new(Protocol::Messages, "m")).await),
+        (403, limited.call(&Call::new(Protocol::GenerateContent, "m")).await),
+        (404, rig.client.get("/nowhere").await),
+        (404, post("/v1/messages", &of("unknown"), none).await),
+        (404, rig.client.get("/v1/models/unknown").await),
+        (405, rig.client.get("/v1/messages").await),
+        (405, without_a_key(rig, Method::OPTIONS, "/v1/messages").await),
+        (415, post("/v1/messages", &of("m"), ("content-encoding", "br")).await),
+        (426, post("/v1/messages", &of("m"), ("upgrade", "websocket")).await),
+        (429, limited.call(&Call::new(Protocol::Messages, "m")).await),
+        // The upstream's own.
+        (400, post("/v1/messages", &of("claude-400"), none).await),
+        (422, rig.client.call(&Call::new(Protocol::Messages, "claude-422").streamed()).await),
+        (500, post("/v1/messages", &of("claude-500"), none).await),
+        // That we were refused is our own affair.
+        (503, post("/v1/messages", &of("claude-401"), none).await),
+    ]
+}
+
+#[tokio::test]
+async fn every_reply_bears_an_id_of_its_own() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| match seen.model().strip_prefix("claude-") {
+        Some(status) => Reply::error(seen.protocol(), status.parse().unwrap(), &[]),
+        None => answer(seen),
+    });
+    let mut ids = BTreeSet::new();
+    for (number, (status, reply)) in replies(&rig).await.into_iter().enumerate() {
+        assert_eq!(reply.status, status, "reply {number}: {}", reply.text());
+        let id = reply.header("x-relay-request-id").unwrap_or_else(|| panic!("reply {number} has no id"));
+        id.parse::<shared::domain::RequestId>().unwrap();
+        assert!(ids.insert(id.to_owned()), "reply {number} has the id of another");
+        // `x-request-id` is the upstream's, and there is none where it was not asked.
+        if let Some(theirs) = reply.header("x-request-id") {
+            assert_eq!(theirs, "req_upstream");
+        }
+        if status >= 400 && reply.header("x-request-id").is_none() && reply.json()["type"] == "error" {
+            assert_eq!(reply.json()["request_id"], id, "reply {number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_upstreams_id_passes_with_whole_replies_streams_and_errors() {
+    let rig = rig().await;
+    for call in [Call::new(Protocol::Messages, "m"), Call::new(Protocol::Responses, "m").streamed()] {
+        assert_eq!(rig.client.call(&call).await.expect(200).header("x-request-id"), Some("req_upstream"));
+    }
+    rig.upstream.script(|seen| Reply::error(seen.protocol(), 400, &[]));
+    for protocol in Protocol::ALL {
+        let refused = rig.client.call(&Call::new(protocol, "m")).await.expect(400);
+        assert_eq!(refused.header("x-request-id"), Some("req_upstream"));
+    }
+    let own = rig.client.post("/v1/messages", "{").await.expect(400);
+    assert_eq!(own.header("x-request-id"), None);
 }

@@ -4,7 +4,7 @@ use shared::admin::{AddAccount, CreateKey, ShowKey};
 use shared::domain::{AccountKind, Limit, Protocol};
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Call, Client, Gate, Rig, Step, Upstream, admin, answer, until};
+use crate::support::{Answer, Call, Client, Gate, Rig, Setup, Step, Upstream, admin, answer, until};
 
 fn limits(texts: &[&str]) -> Vec<Limit> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -153,7 +153,7 @@ async fn clients_that_go_away_hold_nothing() {
 }
 
 async fn two_accounts(texts: &[&str]) -> Rig {
-    let rig = Rig::bare(crate::support::Setup::default()).await;
+    let rig = Rig::bare(Setup::default()).await;
     for name in ["one", "two"] {
         let account = rig.account(AccountKind::ClaudeConsole, name);
         rig.daemon.call(&AddAccount { limits: limits(texts), ..account }).await;
@@ -176,9 +176,10 @@ async fn concurrency_of_accounts_spills_over_and_then_refuses() {
     }
     for _ in 0..8 {
         let refused = open.join_next().await.unwrap().unwrap();
-        assert!([429, 503].contains(&refused.status), "{}", refused.text());
+        let refused = refused.expect(429);
         assert!(seconds_to_wait(&refused) >= 1);
-        refused.error_message(Protocol::Messages);
+        let message = refused.error_message(Protocol::Messages);
+        assert!(message.contains("2 concurrent"), "{message}");
     }
     until("four are open", async || (rig.upstream.answering() == 4).then_some(())).await;
     for name in ["one", "two"] {
@@ -198,12 +199,46 @@ async fn requests_of_accounts_spill_over_and_then_refuse() {
     for _ in 0..6 {
         messages(&rig.client).await.expect(200);
     }
-    let refused = messages(&rig.client).await;
-    assert!([429, 503].contains(&refused.status), "{}", refused.text());
-    assert!(seconds_to_wait(&refused) > 3_000);
+    let refused = messages(&rig.client).await.expect(429);
+    assert!((3_500..=3_600).contains(&seconds_to_wait(&refused)), "{}", seconds_to_wait(&refused));
+    let message = refused.error_message(Protocol::Messages);
+    assert!(message.contains("3 requests per hour"), "{message}");
+    // Neither is ill: they are full.
+    assert_eq!(rig.show("one").await.health.state, "ok");
     for name in ["one", "two"] {
         assert_eq!(rig.upstream.seen().iter().filter(|seen| seen.account == name).count(), 3);
     }
+}
+
+#[tokio::test]
+async fn an_account_that_is_full_refuses_in_every_protocol_and_makes_way_for_another() {
+    let rig = Rig::bare(Setup::default()).await;
+    for kind in [AccountKind::ClaudeConsole, AccountKind::OpenaiResponses, AccountKind::GeminiApi] {
+        let account = rig.account(kind, kind.name());
+        let limits = limits(&["1 request per hour"]);
+        rig.daemon.call(&AddAccount { limits, priority: Some(10), ..account }).await;
+    }
+    let kinds = [
+        (Protocol::Messages, AccountKind::ClaudeConsole),
+        (Protocol::Responses, AccountKind::OpenaiResponses),
+        (Protocol::GenerateContent, AccountKind::GeminiApi),
+    ];
+    for (protocol, kind) in kinds {
+        let call = Call::new(protocol, "m");
+        rig.client.call(&call).await.expect(200);
+        let refused = rig.client.call(&call).await.expect(429);
+        let message = refused.error_message(protocol);
+        assert!(message.contains("1 request per hour"), "{message}");
+        assert!(seconds_to_wait(&refused) > 3_500);
+        rig.add(kind, &format!("spare-{}", kind.name())).await;
+        rig.client.call(&call).await.expect(200);
+    }
+    let asked: Vec<_> = rig.upstream.take_seen().iter().map(|seen| seen.account.clone()).collect();
+    let expected = kinds.map(|(_, kind)| [kind.name().to_owned(), format!("spare-{}", kind.name())]);
+    assert_eq!(asked, expected.concat());
+    // The refused calls took nothing of the key's.
+    let refused: Vec<_> = rig.daemon.rows().await.into_iter().filter(|row| row.status == 429).collect();
+    assert!(refused.iter().all(|row| row.usage.is_empty() && row.attempts == 0), "{refused:?}");
 }
 
 #[tokio::test]

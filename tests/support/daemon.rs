@@ -35,6 +35,7 @@ pub mod setting {
     pub const CORS: Name = ("server", "cors");
     pub const TRUSTED_PROXIES: Name = ("server", "trusted_proxies");
     pub const FAILURES_MAX: Name = ("auth", "failures_max");
+    pub const FAILURES_WINDOW_MS: Name = ("auth", "failures_window_ms");
     pub const FIRST_BYTE_TIMEOUT_MS: Name = ("upstream", "first_byte_timeout_ms");
     pub const IDLE_TIMEOUT_MS: Name = ("upstream", "idle_timeout_ms");
     pub const LOG_FILE: Name = ("log", "file");

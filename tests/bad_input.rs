@@ -430,7 +430,7 @@ async fn a_client_that_does_not_read_holds_little() {
 async fn a_client_that_stops_reading_is_let_go_and_its_account_is_not_blamed() {
     // A gap that the account could be blamed for is shorter than the one that ends it.
     let setup =
-        Setup::default().set(setting::WRITE_STALL_TIMEOUT_MS, 1_500).set(setting::IDLE_TIMEOUT_MS, 300);
+        Setup::default().set(setting::WRITE_STALL_TIMEOUT_MS, 3_000).set(setting::IDLE_TIMEOUT_MS, 1_000);
     let mut rig = Rig::bare(setup).await;
     rig.add(AccountKind::ClaudeConsole, "claude").await;
     rig.upstream.script(|seen| {

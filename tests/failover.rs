@@ -148,7 +148,7 @@ fn is_told(account: &AccountView, states: &[&str], began: Timestamp) {
 
 #[tokio::test]
 async fn no_way_of_failing_reaches_the_client() {
-    let setup = Setup::default().set(setting::FIRST_BYTE_TIMEOUT_MS, 700);
+    let setup = Setup::default().set(setting::FIRST_BYTE_TIMEOUT_MS, 2_000);
     let rig = Rig::bare(setup).await;
     pairs(&rig).await;
     for way in WAYS {

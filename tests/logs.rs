@@ -19,7 +19,7 @@ fn read(folder: &Path, name: &str) -> Option<String> {
 async fn files_are_rotated_by_size_and_count() {
     let folder = temporary_folder();
     let setup = Setup::default()
-        .set(setting::LOG_FILE, folder.path().join("relayd.log").display())
+        .set(setting::LOG_FILE, folder.path().join("relayd.log").to_str().unwrap())
         .set(setting::LOG_FILE_BYTES_MAX, FILE_BYTES_MAX)
         .set(setting::LOG_FILES_MAX, 3)
         .set(setting::LOG_REQUESTS, true);

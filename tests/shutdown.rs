@@ -49,7 +49,7 @@ async fn an_idle_daemon_ends_soon() {
     let asked = Instant::now();
     rig.daemon.terminate();
     assert!(rig.daemon.ended().await.success());
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]

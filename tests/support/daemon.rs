@@ -2,6 +2,7 @@
 //! processes that were started here are ended, by their id, also when a test fails.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -53,7 +54,7 @@ pub struct Setup {
 
 impl Setup {
     /// Makes a setting, written as in the environment.
-    pub fn set(mut self, (section, key): setting::Name, value: impl ToString) -> Self {
+    pub fn set(mut self, (section, key): setting::Name, value: impl Copy + Display) -> Self {
         let name = format!("RELAYD__{}__{}", section.to_uppercase(), key.to_uppercase());
         self.settings.insert(name, value.to_string());
         self

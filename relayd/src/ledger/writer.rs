@@ -69,7 +69,7 @@ impl Writer {
         let capacity = epoch.settings.segment_bytes.max(2 * HEADER);
         let spare = Spare::create(&epoch.folder, epoch.next_spare(), capacity)?;
         epoch.room.take_anyway(capacity);
-        let segment = spare.begin(epoch.header(lane, 1), &[]).map_err(|(_, error)| error)?;
+        let segment = spare.begin(epoch.header(lane, 1, 0), &[]).map_err(|(_, error)| error)?;
         Ok(Self {
             lane,
             current: Live { segment: Arc::new(segment), written: HEADER, synced: 0 },
@@ -239,7 +239,8 @@ impl Writer {
         let mut frames: Vec<u8> = Vec::new();
         self.open.values().for_each(|open| frames.extend_from_slice(&open.frames));
         let next_sequence = frame::stamp(&mut frames, self.next_sequence);
-        match spare.begin(epoch.header(self.lane, self.next_sequence), &frames) {
+        let carried = u32::try_from(next_sequence - self.next_sequence).unwrap_or(u32::MAX);
+        match spare.begin(epoch.header(self.lane, self.next_sequence, carried), &frames) {
             Err((spare, error)) => {
                 self.spare = Some(spare);
                 Err(error)

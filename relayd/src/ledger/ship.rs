@@ -217,18 +217,13 @@ impl Run {
             self.rewind(&marks);
         }
         loop {
-            let before = self.cursors.clone();
             let (mut batch, mut passed) = (Batch::default(), Vec::new());
-            let gathered = (0..before.len()).try_for_each(|lane| self.gather(lane, &mut batch, &mut passed));
+            let gathered =
+                (0..self.cursors.len()).try_for_each(|lane| self.gather(lane, &mut batch, &mut passed));
             let is_full = batch.is_full();
-            let applied = match gathered {
-                Ok(()) => apply(&*self.cargo.store, batch, &self.cargo.aside).await.map_err(Into::into),
-                Err(error) => Err(error.into()),
-            };
-            if let Err(error) = applied {
-                self.cursors = before;
-                return Err(error);
-            }
+            // If this or what follows fails, the next round goes back to where the store says it is.
+            gathered?;
+            apply(&*self.cargo.store, batch, &self.cargo.aside).await?;
             self.kept.extend(passed);
             for (position, cursor) in self.positions.iter().zip(&self.cursors) {
                 position.store(cursor.read, Ordering::Relaxed);

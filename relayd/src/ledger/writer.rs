@@ -178,8 +178,7 @@ impl Writer {
 
     fn write_end(&mut self, epoch: &Epoch, request: RequestId, frame: &mut [u8]) -> Result<(), JournalError> {
         let bytes = frame.len() as u64;
-        let kept = self.open.get(&request).map_or(0, |open| open.close_bytes);
-        if bytes > kept {
+        if bytes > self.kept_for(request) {
             // Longer than its beginning promised: it must not take the room of others.
             self.make_room(epoch, bytes, 0)?;
         } else if self.free() < bytes {
@@ -188,6 +187,11 @@ impl Writer {
         self.write(frame)?;
         self.forget(request);
         Ok(())
+    }
+
+    /// The room kept for the end of a request.
+    pub(super) fn kept_for(&self, request: RequestId) -> u64 {
+        self.open.get(&request).map_or(0, |open| open.close_bytes)
     }
 
     fn forget(&mut self, request: RequestId) {

@@ -248,6 +248,25 @@ fn a_damaged_lane_books_nothing_that_the_store_has() {
 }
 
 #[test]
+fn a_damaged_lane_does_not_number_its_records_again() {
+    let home = Home::new();
+    let store = home.store();
+    let (ledger, lanes) = home.start(&store, home.settings());
+    open(&lanes[0], 9);
+    for number in 1..=3 {
+        open(&lanes[0], number);
+        lanes[0].close(&closed(number));
+    }
+    home.flush(&ledger);
+    let path = lanes[0].segment_with(1).unwrap().segment.path.clone();
+    drop((ledger, lanes));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..frame_ends(&bytes)[3]]).unwrap();
+    let (_ledger, _lanes) = home.start(&store, home.settings());
+    home.assert_booked(&store, &[closed(1), closed(2), closed(3), orphaned(9, 1)]);
+}
+
+#[test]
 fn records_that_cannot_be_read_block_nothing() {
     let home = Home::new();
     let settings = home.settings();

@@ -8,8 +8,24 @@ use super::aside::SetAside;
 use super::frame::{FrameReader, Kind};
 use crate::store::{Entry, Mark, Store, StoreError};
 
-/// How many entries go to the store at once.
-pub(super) const BATCH: usize = 1_000;
+/// How many entries go to the store at once: a commit costs as much for one as for hundreds.
+const ENTRIES_MAX: usize = 4_000;
+/// How many bytes of them, as they lie in the journal; one entry more may be begun.
+const BYTES_MAX: usize = 4 << 20;
+
+/// What goes to the store at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) entries: Vec<Entry>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Nothing more shall be added before this is applied.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= ENTRIES_MAX || self.bytes >= BYTES_MAX
+    }
+}
 
 /// The lane that is read.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +49,9 @@ pub(super) fn collect(
     name: LaneName,
     applied: u64,
     aside: &SetAside,
-    entries: &mut Vec<Entry>,
+    batch: &mut Batch,
 ) -> io::Result<()> {
-    while entries.len() < BATCH
+    while !batch.is_full()
         && let Some(frame) = reader.next(file, limit)?
     {
         let (sequence, kind) = (frame.sequence, Kind::of(frame.kind));
@@ -45,7 +61,10 @@ pub(super) fn collect(
         let LaneName { epoch, lane } = name;
         let decoded = kind.map(|_| minicbor::decode(frame.payload));
         match decoded {
-            Some(Ok(closed)) => entries.push(Entry { mark: Mark { lane, epoch, sequence }, closed }),
+            Some(Ok(closed)) => {
+                batch.bytes += frame.bytes.len();
+                batch.entries.push(Entry { mark: Mark { lane, epoch, sequence }, closed });
+            }
             Some(Err(error)) => aside.record(epoch, lane, sequence, &error.to_string(), frame.bytes),
             None => aside.record(epoch, lane, sequence, "unknown kind", frame.bytes),
         }
@@ -60,9 +79,13 @@ pub(super) fn collect(
 /// Nothing or part of the batch was applied; all of it is to be applied again.
 pub(super) async fn apply(
     store: &dyn Store,
-    batch: Arc<[Entry]>,
+    Batch { entries, .. }: Batch,
     aside: &SetAside,
 ) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let batch: Arc<[Entry]> = entries.into();
     let result = store.apply(Arc::clone(&batch)).await;
     let Err(damaged @ StoreError::Damaged { .. }) = result else { return result };
     let mut refused = Vec::new();

@@ -14,7 +14,7 @@ const PREFIX_BYTES: usize = 8;
 /// What a payload may have; a longer one is damage.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a segment's header.
-pub(super) const HEADER_BYTES: usize = 40;
+pub(super) const HEADER_BYTES: usize = 44;
 
 const MAGIC: [u8; 8] = *b"relayjnl";
 const FORMAT: u32 = 1;
@@ -119,6 +119,8 @@ pub(super) struct Header {
     pub(super) lane: u32,
     pub(super) epoch: u64,
     pub(super) first_sequence: u64,
+    /// The frames at the beginning that say what is open: whoever has these needs no earlier segment for it.
+    pub(super) carried: u32,
 }
 
 impl Header {
@@ -130,8 +132,9 @@ impl Header {
         bytes[16..20].copy_from_slice(&self.lane.to_le_bytes());
         bytes[20..28].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[28..36].copy_from_slice(&self.first_sequence.to_le_bytes());
-        let checksum = crc32fast::hash(&bytes[..36]);
-        bytes[36..].copy_from_slice(&checksum.to_le_bytes());
+        bytes[36..40].copy_from_slice(&self.carried.to_le_bytes());
+        let checksum = crc32fast::hash(&bytes[..40]);
+        bytes[40..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
@@ -141,9 +144,14 @@ impl Header {
         let u64_at = |place: usize| bytes[place..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let is_ours = bytes.starts_with(&MAGIC)
             && u32_at(8) == Some(FORMAT)
-            && u32_at(36) == Some(crc32fast::hash(&bytes[..36]));
-        let header =
-            Self { node: u32_at(12)?, lane: u32_at(16)?, epoch: u64_at(20)?, first_sequence: u64_at(28)? };
+            && u32_at(40) == Some(crc32fast::hash(&bytes[..40]));
+        let header = Self {
+            node: u32_at(12)?,
+            lane: u32_at(16)?,
+            epoch: u64_at(20)?,
+            first_sequence: u64_at(28)?,
+            carried: u32_at(36)?,
+        };
         is_ours.then_some(header)
     }
 }
@@ -214,5 +222,91 @@ impl FrameReader {
         }
         self.buffer.truncate(filled);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::store::contract::Folder;
+
+    fn frames(count: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in 0..count {
+            append(&mut bytes, Kind::Closed, &"x".repeat(usize::try_from(number).unwrap())).unwrap();
+        }
+        assert_eq!(stamp(&mut bytes, 1), count + 1);
+        bytes
+    }
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written_or_not_at_all() {
+        let bytes = frames(2);
+        let first = parse(&bytes).unwrap();
+        assert_eq!((first.kind, first.sequence, first.payload), (3, 1, &[0x60][..]));
+        let second = parse(&bytes[first.bytes.len()..]).unwrap();
+        assert_eq!((second.sequence, second.payload), (2, &[0x61, b'x'][..]));
+        for length in 0..first.bytes.len() {
+            assert_eq!(parse(&bytes[..length]), None, "{length}");
+        }
+        for place in 0..first.bytes.len() * 8 {
+            let mut wrong = bytes.clone();
+            wrong[place / 8] ^= 1 << (place % 8);
+            assert_eq!(parse(&wrong), None, "bit {place}");
+        }
+        assert_eq!(parse(&[0; 100]), None);
+        assert_eq!(parse(&[0xff; 100]), None);
+    }
+
+    #[test]
+    fn a_value_that_is_too_large_leaves_the_buffer_as_it_was() {
+        let mut bytes = frames(3);
+        let before = bytes.clone();
+        assert!(append(&mut bytes, Kind::Opened, &"x".repeat(PAYLOAD_BYTES_MAX)).is_err());
+        assert_eq!(bytes, before);
+        append(&mut bytes, Kind::Opened, &"x".repeat(PAYLOAD_BYTES_MAX - 5)).unwrap();
+        stamp(&mut bytes, 1);
+        assert!(parse(&bytes[before.len()..]).is_some());
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_was_written_or_not_at_all() {
+        let header = Header { node: 7, lane: 3, epoch: u64::MAX, first_sequence: 9, carried: 4 };
+        let bytes = header.encode();
+        assert_eq!(Header::decode(&bytes), Some(header));
+        for place in 0..bytes.len() {
+            let mut wrong = bytes;
+            wrong[place] ^= 1;
+            assert_eq!(Header::decode(&wrong), None, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_reader_stops_at_the_limit_and_at_numbers_that_do_not_grow() {
+        let folder = Folder::new();
+        let path = folder.path().join("frames");
+        let (bytes, large) = (frames(800), frames(3));
+        assert!(bytes.len() > 2 * READ_BYTES, "it is read in several pieces");
+        std::fs::write(&path, &bytes).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let mut reader = FrameReader::default();
+        let count = |reader: &mut FrameReader, limit: u64| {
+            let mut count = 0;
+            while let Some(frame) = reader.next(&file, limit).unwrap() {
+                count += 1;
+                assert_eq!(frame.payload.len(), frame.bytes.len() - FRAME_BYTES);
+            }
+            count
+        };
+        let end = bytes.len() as u64;
+        reader.start_at(0, 0);
+        assert_eq!((count(&mut reader, end - 1), reader.last_sequence()), (799, 799));
+        assert_eq!((count(&mut reader, end), reader.offset()), (1, end));
+        file.write_all_at(&large, end).unwrap();
+        assert_eq!(count(&mut reader, end + large.len() as u64), 0, "their numbers begin again");
+        reader.start_at(end, 0);
+        assert_eq!(count(&mut reader, end + large.len() as u64), 3);
     }
 }

@@ -107,8 +107,8 @@ impl Epoch {
         })
     }
 
-    pub(super) const fn header(&self, lane: u32, first_sequence: u64) -> Header {
-        Header { node: self.settings.node, lane, epoch: self.number, first_sequence }
+    pub(super) const fn header(&self, lane: u32, first_sequence: u64, carried: u32) -> Header {
+        Header { node: self.settings.node, lane, epoch: self.number, first_sequence, carried }
     }
 
     pub(super) fn next_spare(&self) -> u64 {

@@ -12,13 +12,13 @@ use shared::domain::{RequestId, Timestamp};
 use tracing::{info, warn};
 
 use super::LedgerError;
-use super::apply::{BATCH, LaneName, apply, collect};
+use super::apply::{Batch, LaneName, apply, collect};
 use super::aside::SetAside;
 use super::frame::{self, FrameReader, HEADER_BYTES, Header, Kind};
 use super::record::{Attempt, OpenRequest, Opened};
 use super::segment::{is_spare_name, lock_folder, parse_epoch_name, parse_segment_name, sync_folder};
 use super::ship::{Retired, remove};
-use crate::store::{Closed, Mark, RowQuery, Store};
+use crate::store::{Mark, RowQuery, Store};
 
 /// What was found in the journal's folder.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ pub(super) struct DeadLane {
     pub(super) name: LaneName,
     pub(super) segments: Vec<Mended>,
     /// What has no end.
-    open: BTreeMap<RequestId, OpenRequest>,
+    pub(super) open: BTreeMap<RequestId, OpenRequest>,
     last_sequence: u64,
 }
 
@@ -79,6 +79,8 @@ pub(super) struct Mended {
     pub(super) file: File,
     pub(super) first_sequence: u64,
     pub(super) end: u64,
+    /// Whether all is intact that was carried into it.
+    has_carried: bool,
 }
 
 /// Mends, closes and ships what dead processes left; gives their folders, to be removed later.
@@ -92,7 +94,7 @@ pub(super) async fn recover(
     let marks = store.marks().await?;
     let mut retired = Vec::new();
     for (epoch, folder, lock) in found.dead.drain(..) {
-        for mut lane in mend_epoch(epoch, &folder, aside)? {
+        for mut lane in mend_epoch(epoch, &folder, &marks, aside)? {
             let applied = applied(&marks, lane.name);
             lane.close(applied, store).await?;
             lane.ship(applied, store, aside).await?;
@@ -129,7 +131,12 @@ fn last_change(folder: &Path) -> io::Result<Timestamp> {
 }
 
 /// Mends all lanes of an epoch.
-pub(super) fn mend_epoch(epoch: u64, folder: &Path, aside: &SetAside) -> io::Result<Vec<DeadLane>> {
+pub(super) fn mend_epoch(
+    epoch: u64,
+    folder: &Path,
+    marks: &[Mark],
+    aside: &SetAside,
+) -> io::Result<Vec<DeadLane>> {
     for item in std::fs::read_dir(folder)? {
         let item = item?;
         if item.file_name().to_str().is_some_and(is_spare_name) {
@@ -139,16 +146,36 @@ pub(super) fn mend_epoch(epoch: u64, folder: &Path, aside: &SetAside) -> io::Res
     let mut lanes = Vec::new();
     for (lane, paths) in segments(folder)? {
         let name = LaneName { epoch, lane };
-        let mut scan = Scan { name, aside, open: BTreeMap::new(), last_sequence: 0 };
-        let mut segments = Vec::new();
-        for (first_sequence, path) in paths {
-            segments.extend(scan.mend(first_sequence, &path)?);
-        }
-        let Scan { open, last_sequence, .. } = scan;
-        lanes.push(DeadLane { name, segments, open, last_sequence });
+        let paths: Vec<(u64, PathBuf)> = paths.into_iter().collect();
+        lanes.push(mend_lane(name, &paths, applied(marks, name), aside)?);
     }
     sync_folder(folder)?;
     Ok(lanes)
+}
+
+/// Mends a lane from the first segment on that may have something for the store. That segment begins with what
+/// was open; only if it does not is an earlier one needed.
+fn mend_lane(
+    name: LaneName,
+    paths: &[(u64, PathBuf)],
+    applied: u64,
+    aside: &SetAside,
+) -> io::Result<DeadLane> {
+    let is_applied = |next: &&(u64, PathBuf)| next.0.saturating_sub(1) <= applied;
+    let mut start = paths.iter().skip(1).take_while(is_applied).count();
+    loop {
+        let mut scan = Scan { name, aside, open: BTreeMap::new(), last_sequence: 0 };
+        let mut segments = Vec::new();
+        for (first_sequence, path) in &paths[start..] {
+            segments.extend(scan.mend(*first_sequence, path)?);
+        }
+        let first = segments.first().filter(|first| paths[start].0 == first.first_sequence);
+        if start == 0 || first.is_some_and(|first| first.has_carried) {
+            let Scan { open, last_sequence, .. } = scan;
+            return Ok(DeadLane { name, segments, open, last_sequence });
+        }
+        start -= 1;
+    }
 }
 
 /// Reads a lane from its beginning.
@@ -163,13 +190,16 @@ impl Scan<'_> {
     /// Cuts what is behind the last intact frame: a torn tail, or room that was not used. `None` for a file
     /// that is no segment of this lane.
     fn mend(&mut self, first_sequence: u64, path: &Path) -> io::Result<Option<Mended>> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
         let length = file.metadata()?.len();
-        if !self.has_header(&file, first_sequence)? {
+        let Some(header) = self.header(&file, first_sequence)? else {
             self.aside.rest(&self.name.rest(first_sequence, 0), &file, 0, length)?;
             std::fs::remove_file(path)?;
             return Ok(None);
-        }
+        };
         let mut reader = FrameReader::default();
         reader.start_at(HEADER_BYTES as u64, self.last_sequence.max(first_sequence.saturating_sub(1)));
         while let Some(frame) = reader.next(&file, length)? {
@@ -182,20 +212,19 @@ impl Scan<'_> {
             file.set_len(end)?;
             file.sync_all()?;
         }
-        Ok(Some(Mended { file, first_sequence, end }))
+        let has_carried = self.last_sequence + 1 >= first_sequence + u64::from(header.carried);
+        Ok(Some(Mended { file, first_sequence, end, has_carried }))
     }
 
-    fn has_header(&self, file: &File, first_sequence: u64) -> io::Result<bool> {
+    fn header(&self, file: &File, first_sequence: u64) -> io::Result<Option<Header>> {
         let mut bytes = [0; HEADER_BYTES];
         match file.read_exact_at(&mut bytes, 0) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
         let LaneName { epoch, lane } = self.name;
-        let is_of_lane = |header: Header| {
-            (header.epoch, header.lane, header.first_sequence) == (epoch, lane, first_sequence)
-        };
-        Ok(Header::decode(&bytes).is_some_and(is_of_lane))
+        let header = Header::decode(&bytes);
+        Ok(header.filter(|h| (h.epoch, h.lane, h.first_sequence) == (epoch, lane, first_sequence)))
     }
 
     fn note(&mut self, frame: frame::Frame<'_>) {
@@ -211,7 +240,7 @@ impl Scan<'_> {
             }),
             // Shipping sets aside what it cannot read of these.
             Some(Kind::Closed) => {
-                if let Ok(Closed { request, .. }) = minicbor::decode(frame.payload) {
+                if let Ok(ClosedRequest { request }) = minicbor::decode(frame.payload) {
                     self.open.remove(&request);
                 }
                 return;
@@ -223,6 +252,14 @@ impl Scan<'_> {
             self.aside.record(epoch, lane, frame.sequence, &error.to_string(), frame.bytes);
         }
     }
+}
+
+/// What is needed of a [`crate::store::Closed`] that is only passed.
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct ClosedRequest {
+    #[n(0)]
+    request: RequestId,
 }
 
 impl DeadLane {
@@ -276,20 +313,17 @@ impl DeadLane {
     }
 
     async fn ship(&self, applied: u64, store: &dyn Store, aside: &SetAside) -> Result<(), LedgerError> {
-        let (mut reader, mut entries) = (FrameReader::default(), Vec::new());
-        for Mended { file, first_sequence, end } in &self.segments {
+        let (mut reader, mut batch) = (FrameReader::default(), Batch::default());
+        for Mended { file, first_sequence, end, .. } in &self.segments {
             reader.start_at(HEADER_BYTES as u64, first_sequence.saturating_sub(1));
             loop {
-                collect(&mut reader, (file, *end), self.name, applied, aside, &mut entries)?;
-                if entries.len() < BATCH {
+                collect(&mut reader, (file, *end), self.name, applied, aside, &mut batch)?;
+                if !batch.is_full() {
                     break;
                 }
-                apply(store, std::mem::take(&mut entries).into(), aside).await?;
+                apply(store, std::mem::take(&mut batch), aside).await?;
             }
         }
-        if !entries.is_empty() {
-            apply(store, entries.into(), aside).await?;
-        }
-        Ok(())
+        Ok(apply(store, batch, aside).await?)
     }
 }

@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::LedgerError;
-use super::apply::{BATCH, LaneName, apply, collect};
+use super::apply::{Batch, LaneName, apply, collect};
 use super::aside::SetAside;
 use super::frame::{FrameReader, HEADER_BYTES};
 use super::journal::Epoch;
 use super::lane::{Causes, Lane, Synced};
 use super::sync::sync_all;
-use crate::store::{Entry, Mark, Store};
+use crate::store::{Mark, Store};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -217,43 +217,25 @@ impl Run {
             self.rewind(&marks);
         }
         loop {
-            let before = self.cursors.clone();
-            let (mut entries, mut passed) = (Vec::new(), Vec::new());
+            let (mut batch, mut passed) = (Batch::default(), Vec::new());
             let gathered =
-                (0..before.len()).try_for_each(|lane| self.gather(lane, &mut entries, &mut passed));
-            let count = entries.len();
-            let applied = match gathered {
-                Ok(()) => self.apply(entries).await,
-                Err(error) => Err(error.into()),
-            };
-            if let Err(error) = applied {
-                self.cursors = before;
-                return Err(error);
-            }
+                (0..self.cursors.len()).try_for_each(|lane| self.gather(lane, &mut batch, &mut passed));
+            let is_full = batch.is_full();
+            // If this or what follows fails, the next round goes back to where the store says it is.
+            gathered?;
+            apply(&*self.cargo.store, batch, &self.cargo.aside).await?;
             self.kept.extend(passed);
             for (position, cursor) in self.positions.iter().zip(&self.cursors) {
                 position.store(cursor.read, Ordering::Relaxed);
             }
-            if count < BATCH {
+            if !is_full {
                 return Ok(());
             }
         }
     }
 
-    async fn apply(&self, entries: Vec<Entry>) -> Result<(), LedgerError> {
-        if !entries.is_empty() {
-            apply(&*self.cargo.store, entries.into(), &self.cargo.aside).await?;
-        }
-        Ok(())
-    }
-
     /// Reads on in one lane; names the segments that are read to their ends.
-    fn gather(
-        &mut self,
-        place: usize,
-        entries: &mut Vec<Entry>,
-        passed: &mut Vec<Shipped>,
-    ) -> io::Result<()> {
+    fn gather(&mut self, place: usize, batch: &mut Batch, passed: &mut Vec<Shipped>) -> io::Result<()> {
         let (lane, aside) = (&self.cargo.lanes[place], &self.cargo.aside);
         let name = LaneName { epoch: self.cargo.epoch.number, lane: lane.number() };
         let cursor = &mut self.cursors[place];
@@ -264,9 +246,9 @@ impl Run {
                 *cursor = Cursor { segment, offset, read: segment - 1, ..*cursor };
             }
             self.reader.start_at(cursor.offset, cursor.read);
-            collect(&mut self.reader, (&segment.file, bytes), name, cursor.applied, aside, entries)?;
+            collect(&mut self.reader, (&segment.file, bytes), name, cursor.applied, aside, batch)?;
             (cursor.offset, cursor.read) = (self.reader.offset(), self.reader.last_sequence());
-            if entries.len() >= BATCH {
+            if batch.is_full() {
                 break;
             }
             if cursor.offset < bytes {

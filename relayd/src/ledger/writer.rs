@@ -69,7 +69,7 @@ impl Writer {
         let capacity = epoch.settings.segment_bytes.max(2 * HEADER);
         let spare = Spare::create(&epoch.folder, epoch.next_spare(), capacity)?;
         epoch.room.take_anyway(capacity);
-        let segment = spare.begin(epoch.header(lane, 1), &[]).map_err(|(_, error)| error)?;
+        let segment = spare.begin(epoch.header(lane, 1, 0), &[]).map_err(|(_, error)| error)?;
         Ok(Self {
             lane,
             current: Live { segment: Arc::new(segment), written: HEADER, synced: 0 },
@@ -178,8 +178,7 @@ impl Writer {
 
     fn write_end(&mut self, epoch: &Epoch, request: RequestId, frame: &mut [u8]) -> Result<(), JournalError> {
         let bytes = frame.len() as u64;
-        let kept = self.open.get(&request).map_or(0, |open| open.close_bytes);
-        if bytes > kept {
+        if bytes > self.kept_for(request) {
             // Longer than its beginning promised: it must not take the room of others.
             self.make_room(epoch, bytes, 0)?;
         } else if self.free() < bytes {
@@ -188,6 +187,11 @@ impl Writer {
         self.write(frame)?;
         self.forget(request);
         Ok(())
+    }
+
+    /// The room kept for the end of a request.
+    pub(super) fn kept_for(&self, request: RequestId) -> u64 {
+        self.open.get(&request).map_or(0, |open| open.close_bytes)
     }
 
     fn forget(&mut self, request: RequestId) {
@@ -239,7 +243,8 @@ impl Writer {
         let mut frames: Vec<u8> = Vec::new();
         self.open.values().for_each(|open| frames.extend_from_slice(&open.frames));
         let next_sequence = frame::stamp(&mut frames, self.next_sequence);
-        match spare.begin(epoch.header(self.lane, self.next_sequence), &frames) {
+        let carried = u32::try_from(next_sequence - self.next_sequence).unwrap_or(u32::MAX);
+        match spare.begin(epoch.header(self.lane, self.next_sequence, carried), &frames) {
             Err((spare, error)) => {
                 self.spare = Some(spare);
                 Err(error)

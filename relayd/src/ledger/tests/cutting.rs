@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::{Home, Settings, attempt, bare_lane, closed, id, open, opened, orphaned, settings};
-use crate::ledger::apply::{BATCH, collect};
+use crate::ledger::apply::{Batch, collect};
 use crate::ledger::aside::SetAside;
 use crate::ledger::frame::{self, FrameReader, HEADER_BYTES, Kind};
 use crate::ledger::recover::{DeadLane, mend_epoch};
 use crate::ledger::segment::epoch_folder;
 use crate::store::contract::Folder;
-use crate::store::{Closed, Entry, Store};
+use crate::store::{Closed, Entry, Mark, Store};
 
 /// What the frames of the lane below mean, in their order.
 enum Written {
@@ -87,7 +87,7 @@ fn expected(frames: usize) -> Vec<Closed> {
 fn mended(home: &Home, folder: &Path, store: &dyn Store) -> Vec<Entry> {
     let aside = SetAside::new(folder.with_file_name("set-aside"));
     let mut entries = Vec::new();
-    for mut lane in mend_epoch(1, folder, &aside).unwrap() {
+    for mut lane in mend_epoch(1, folder, &[], &aside).unwrap() {
         home.runtime.block_on(lane.close(0, store)).unwrap();
         entries.extend(entries_of(&lane, &aside));
     }
@@ -96,13 +96,13 @@ fn mended(home: &Home, folder: &Path, store: &dyn Store) -> Vec<Entry> {
 }
 
 fn entries_of(lane: &DeadLane, aside: &SetAside) -> Vec<Entry> {
-    let (mut reader, mut entries) = (FrameReader::default(), Vec::new());
+    let (mut reader, mut batch) = (FrameReader::default(), Batch::default());
     for segment in &lane.segments {
         reader.start_at(HEADER_BYTES as u64, segment.first_sequence - 1);
-        collect(&mut reader, (&segment.file, segment.end), lane.name, 0, aside, &mut entries).unwrap();
+        collect(&mut reader, (&segment.file, segment.end), lane.name, 0, aside, &mut batch).unwrap();
     }
-    assert!(entries.len() < BATCH);
-    entries
+    assert!(!batch.is_full());
+    batch.entries
 }
 
 fn rows(entries: &[Entry]) -> Vec<Closed> {
@@ -199,6 +199,39 @@ fn damage_in_an_older_segment_costs_that_segment_alone() {
 }
 
 #[test]
+fn segments_that_the_store_has_are_not_read_again() {
+    let home = Home::new();
+    let settings = home.settings();
+    let lane = bare_lane(&settings, 1);
+    open(&lane, 1);
+    for number in 2..=40 {
+        open(&lane, number);
+        lane.close(&closed(number));
+    }
+    lane.sync().unwrap();
+    let first = lane.segment_with(1).unwrap();
+    let last = lane.segment_with(u64::MAX).unwrap();
+    drop(lane);
+    let folder = epoch_folder(&settings.dir, 1);
+    let aside = SetAside::new(settings.dir.join("set-aside"));
+    let applied = Mark { lane: 0, epoch: 1, sequence: last.segment.first_sequence - 1 };
+    let mend = || mend_epoch(1, &folder, &[applied], &aside).unwrap().pop().unwrap();
+    let lane = mend();
+    assert_eq!(lane.segments.len(), 1);
+    assert_eq!(lane.open.keys().collect::<Vec<_>>(), [&id(1)], "what is open is carried along");
+    let length = first.segment.path.metadata().unwrap().len();
+    assert_eq!(length, settings.segment_bytes, "the first segment was not touched");
+    // Without what was carried, the segment before is needed.
+    let bytes = std::fs::read(&last.segment.path).unwrap();
+    std::fs::write(&last.segment.path, &bytes[..HEADER_BYTES + 20]).unwrap();
+    let lane = mend();
+    assert_eq!((lane.segments.len(), lane.open.contains_key(&id(1))), (2, true));
+    std::fs::write(&last.segment.path, [0; 10]).unwrap();
+    let lane = mend();
+    assert_eq!((lane.segments.len(), lane.open.contains_key(&id(1))), (1, true));
+}
+
+#[test]
 fn a_damaged_lane_books_nothing_that_the_store_has() {
     let home = Home::new();
     let store = home.store();
@@ -212,6 +245,25 @@ fn a_damaged_lane_books_nothing_that_the_store_has() {
     std::fs::write(&path, &bytes[..frame_ends(&bytes)[7]]).unwrap();
     let (_ledger, _lanes) = home.start(&store, settings);
     home.assert_booked(&store, &booked);
+}
+
+#[test]
+fn a_damaged_lane_does_not_number_its_records_again() {
+    let home = Home::new();
+    let store = home.store();
+    let (ledger, lanes) = home.start(&store, home.settings());
+    open(&lanes[0], 9);
+    for number in 1..=3 {
+        open(&lanes[0], number);
+        lanes[0].close(&closed(number));
+    }
+    home.flush(&ledger);
+    let path = lanes[0].segment_with(1).unwrap().segment.path.clone();
+    drop((ledger, lanes));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..frame_ends(&bytes)[3]]).unwrap();
+    let (_ledger, _lanes) = home.start(&store, home.settings());
+    home.assert_booked(&store, &[closed(1), closed(2), closed(3), orphaned(9, 1)]);
 }
 
 #[test]

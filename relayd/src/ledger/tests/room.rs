@@ -6,6 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{Home, Settings, attempt, bare_lane, closed, id, open, opened, orphaned};
+use crate::ledger::frame::{self, Kind};
+use crate::ledger::record::Bounded;
 use crate::ledger::segment::Segment;
 use crate::ledger::{JournalError, Lane};
 use crate::store::{Closed, GivenUp};
@@ -53,6 +55,20 @@ fn fill(lane: &Lane, first: u64) -> u64 {
         }
     }
     unreachable!()
+}
+
+#[test]
+fn the_longest_end_fits_the_room_kept_for_it() {
+    let home = Home::new();
+    let lane = bare_lane(&home.settings(), 1);
+    for number in 1..=20_u32 {
+        open(&lane, 1);
+        (2..=number).for_each(|count| lane.attempt(&attempt(1, count)).unwrap());
+        let mut frame = Vec::new();
+        frame::append(&mut frame, Kind::Closed, &*longest_end(1, number).bounded()).unwrap();
+        let kept = lane.locked().kept_for(id(1));
+        assert!(frame.len() as u64 <= kept, "{number} attempts: {} bytes, {kept} kept", frame.len());
+    }
 }
 
 #[test]

@@ -120,6 +120,9 @@ pub(in crate::store) fn holds_lapse_unless_they_are_renewed(subject: &mut Subjec
     assert_eq!(subject.sums("k", IN_TOTAL, 99_999), (0, 2));
     assert_eq!(subject.sums("k", CONCURRENT, 100_000), (0, 1));
     assert_eq!(subject.sums("k", IN_TOTAL, 100_000), (0, 1));
+    let full = [ask(CONCURRENT, 1), ask(IN_TOTAL, 1)];
+    subject.admit(7, 0, &[("b", &full)]);
+    subject.admit(8, 100_000, &[("b", &full)]);
     subject.store().renew_holds(at(200_000));
     subject.store().renew_holds(at(150_000));
     assert_eq!(subject.sums("k", IN_TOTAL, 199_999), (0, 1));

@@ -1,8 +1,9 @@
 //! What the groups' counters have booked, in `state.redb`, and the marks up to which each lane is applied.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 
+use ahash::RandomState;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::database::{damaged, encode};
@@ -14,7 +15,7 @@ use crate::store::{Booking, Entry, GroupId, StoreError};
 const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("groups");
 
 /// Groups with what they have booked.
-pub(super) type Groups = BTreeMap<GroupId, GroupRecord>;
+pub(super) type Groups = HashMap<GroupId, GroupRecord, RandomState>;
 
 pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(GROUPS)?;
@@ -36,7 +37,7 @@ pub(super) fn groups(transaction: &ReadTransaction) -> Result<Vec<(GroupId, Grou
 pub(super) fn book(transaction: &WriteTransaction, batch: &[Entry]) -> Result<Groups, StoreError> {
     let mut lanes = Marks::read_to_change(transaction)?;
     let mut table = transaction.open_table(GROUPS)?;
-    let mut groups = Groups::new();
+    let mut groups = Groups::default();
     for Entry { mark, closed } in batch {
         lanes.pass(*mark);
         for group in groups_in(&closed.bookings) {

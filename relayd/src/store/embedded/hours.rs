@@ -1,7 +1,8 @@
 //! In which hours a key or an account has rows.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
+use ahash::RandomState;
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use shared::domain::Timestamp;
 
@@ -30,7 +31,7 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
 
 /// Notes the hours of new rows.
 pub(super) fn add(transaction: &WriteTransaction, rows: &[&Closed]) -> Result<(), StoreError> {
-    let mut seen = BTreeSet::new();
+    let mut seen: HashSet<_, RandomState> = HashSet::default();
     for closed in rows {
         let hour = hour_of(closed.request.as_u128()).as_millis();
         seen.insert(('k', closed.key.as_str(), hour));

@@ -13,11 +13,12 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ahash::RandomState;
 use shared::admin::AuditEntry;
 use shared::domain::{RequestId, Timestamp};
 
@@ -102,7 +103,7 @@ impl Inner {
     fn apply(&self, batch: &[Entry]) -> Result<(), StoreError> {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.ledger.add(batch)?;
-        let mut settlements: BTreeMap<GroupId, Settlement> = BTreeMap::new();
+        let mut settlements: HashMap<GroupId, Settlement, RandomState> = HashMap::default();
         for (group, record) in self.state.book(batch)? {
             settlements.entry(group).or_default().record = Some(record);
         }

@@ -1,7 +1,8 @@
 //! Hourly sums: added up in memory for a batch, then added to the table.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
+use ahash::RandomState;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
@@ -16,11 +17,11 @@ const ROLLUPS: TableDefinition<'_, (i64, &[u8]), &[u8]> = TableDefinition::new("
 type BorrowedKey<'a> = (Timestamp, Option<&'a KeyId>, Option<&'a AccountId>, &'a str);
 
 /// What a batch adds.
-pub(super) struct Sums<'a>(BTreeMap<BorrowedKey<'a>, Rollup>);
+pub(super) struct Sums<'a>(HashMap<BorrowedKey<'a>, Rollup, RandomState>);
 
 impl<'a> Sums<'a> {
     pub(super) fn over(rows: &[&'a Closed]) -> Self {
-        let mut sums: BTreeMap<BorrowedKey<'a>, Rollup> = BTreeMap::new();
+        let mut sums: HashMap<BorrowedKey<'a>, Rollup, RandomState> = HashMap::default();
         for closed in rows {
             let hour = closed.opened_at.hour();
             let model = closed.priced_model.as_ref().unwrap_or(&closed.model);

@@ -118,8 +118,7 @@ fn a_disk_that_fails_anywhere_makes_nothing_count_twice_or_never() {
         let standing = runtime.block_on(standings).unwrap()[0];
         (standing.booked, standing.held)
     };
-    let mut operations = 0;
-    for number in 1.. {
+    for (operations, number) in (0_u32..).zip(1_u64..) {
         let held = runtime.block_on(reserve(&store, number, 0, &[("k", &[ask(IN_TOTAL, 1_000)])])).unwrap();
         let Verdict::Admitted(held) = held else { panic!() };
         let row = closed(request_id(number), held.iter().map(booking).collect());
@@ -138,7 +137,6 @@ fn a_disk_that_fails_anywhere_makes_nothing_count_twice_or_never() {
         if result.is_ok() && operations > 20 {
             break;
         }
-        operations += 1;
     }
     let booked = sums(&store);
     drop(store);

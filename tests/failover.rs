@@ -1,5 +1,6 @@
 //! A failing account is the relay's problem, not the client's.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::daemon::setting;
 use crate::support::upstream;
-use crate::support::{Answer, Call, Client, Reply, Rig, Seen, Setup, Step, answer, wire};
+use crate::support::{Answer, Call, Client, Reply, Rig, Seen, Setup, Step, answer, until, wire};
 
 const CLIENTS: usize = 4;
 const CALLS: usize = 12;
@@ -284,9 +285,16 @@ async fn a_poisonous_request_does_not_fell_the_pool() {
         for _ in 0..3 {
             let told = rig.client.call(&poison).await;
             assert!(told.status >= 500, "{}", told.text());
-            for _ in 0..3 {
+            // Other calls go on meanwhile, on every account.
+            until("every account has served a call", async || {
                 rig.client.call(&Call::new(Protocol::Messages, "healthy")).await.expect(200);
-            }
+                let seen = rig.upstream.seen();
+                let healthy = seen.iter().filter(|seen| seen.model() == "healthy");
+                let served: BTreeSet<_> = healthy.map(|seen| seen.account.as_str()).collect();
+                (served.len() == 3).then_some(())
+            })
+            .await;
+            rig.upstream.take_seen();
         }
         for name in ["one", "two", "three"] {
             assert_eq!(rig.show(name).await.health.state, "ok", "{name} after {code}");

@@ -36,6 +36,7 @@ fn text(explanation: &Explanation, look: &Look) -> String {
         (None, Some(account)) => format!("served by {}", account.name),
         (None, None) => "no account can serve it".to_owned(),
     };
+    let verdict = format!("{verdict} (asked in {})", explanation.protocol.name());
     let verdict = format::plain(&verdict);
     if explanation.accounts.is_empty() {
         return verdict;
@@ -51,6 +52,7 @@ fn text(explanation: &Explanation, look: &Look) -> String {
 #[cfg(test)]
 mod tests {
     use shared::admin::ExplainedAccount;
+    use shared::domain::Protocol;
 
     use super::*;
     use crate::output::tests::PIPE;
@@ -64,11 +66,16 @@ mod tests {
             reason: "best priority".to_owned(),
         };
         for (refused, accounts, verdict) in [
-            (None, vec![account(true)], "served by main"),
-            (None, vec![account(false)], "no account can serve it"),
-            (Some("the key is disabled".to_owned()), vec![], "refused: the key is disabled"),
+            (None, vec![account(true)], "served by main (asked in messages)"),
+            (None, vec![account(false)], "no account can serve it (asked in messages)"),
+            (
+                Some("the key is disabled".to_owned()),
+                vec![],
+                "refused: the key is disabled (asked in messages)",
+            ),
         ] {
-            let explanation = Explanation { refused, chosen: None, accounts };
+            let protocol = Protocol::Messages;
+            let explanation = Explanation { protocol, refused, chosen: None, accounts };
             assert_eq!(text(&explanation, &PIPE).lines().next(), Some(verdict));
         }
     }

@@ -50,9 +50,10 @@ pub(crate) fn seen_from(now: Timestamp, time: Timestamp) -> String {
     let distance = if is_past { now.since(time) } else { time.since(now) };
     match (distance, is_past) {
         (distance, _) if distance >= FAR => date(time),
-        (distance, true) if distance < Duration::from_secs(1) => "just now".to_owned(),
+        (distance, _) if distance < Duration::from_secs(1) => "just now".to_owned(),
         (distance, true) => format!("{} ago", length(distance)),
-        (distance, false) => format!("in {}", length(distance)),
+        // Half a minute of answering and reading makes 30 days no 29.
+        (distance, false) => format!("in {}", length(distance + distance / 1_000)),
     }
 }
 
@@ -153,6 +154,7 @@ mod tests {
             (-45, "45 s ago"),
             (-180, "3 min ago"),
             (7_300, "in 2 h"),
+            (30 * 86_400 - 20, "in 30 days"),
             (-3 * 86_400, "3 days ago"),
             (-400 * 86_400, "2025-10-14"),
         ] {

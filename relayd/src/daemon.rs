@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use shared::crypto::Sealer;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -92,10 +92,14 @@ pub fn run(config: &Config, options: &Options) -> Result<(), RunError> {
 async fn serve(config: &Config, options: &Options) -> Result<(), RunError> {
     let daemon = Daemon::build(config, options).await?;
     tell_systemd(sd_notify::NotifyState::Ready);
-    wait(&daemon.stop).await?;
+    let mut signals = Signals::listen().map_err(RunError::System)?;
+    tokio::select! {
+        () = signals.end() => {}
+        () = daemon.stop.cancelled() => {}
+    }
     tell_systemd(sd_notify::NotifyState::Stopping);
-    tracing::info!("draining");
-    daemon.drain(config).await;
+    tracing::info!("draining; another signal ends calls that are still open");
+    daemon.drain(config, signals).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -156,8 +160,13 @@ impl Daemon {
         Ok(Self { crew, ledger, attendants, stop, end })
     }
 
-    async fn drain(self, config: &Config) {
-        self.crew.drain(config.server.drain_timeout_ms.duration()).await;
+    async fn drain(self, config: &Config, mut signals: Signals) {
+        let timeout = config.server.drain_timeout_ms.duration();
+        let impatient = async {
+            // Out of time, or out of patience.
+            drop(tokio::time::timeout(timeout, signals.end()).await);
+        };
+        self.crew.drain(impatient).await;
         self.end.cancel();
         self.attendants.wait().await;
         // Whoever else knew the ledger has ended. What is not flushed now is shipped by the next start.
@@ -225,16 +234,32 @@ async fn start_ledger(
     Ok(Ledger::start(store, settings, clock).await?)
 }
 
-/// Waits for a signal or a call that says stop.
-async fn wait(stop: &CancellationToken) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::System)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::System)?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("SIGINT"),
-        () = stop.cancelled() => {}
+/// The signals that a daemon gets.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
-    Ok(())
+
+    /// Waits for a signal that says end. The terminal's hanging up does not: the daemon may outlive it.
+    async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return tracing::info!("SIGTERM"),
+                _ = self.interrupt.recv() => return tracing::info!("SIGINT"),
+                _ = self.hang_up.recv() => tracing::info!("SIGHUP changes nothing: restart to read the configuration"),
+            }
+        }
+    }
 }
 
 /// Made by us, nobody else may look in; made by the operator, it is as open as they want.

@@ -6,7 +6,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -143,20 +142,24 @@ async fn serve(
 }
 
 impl Crew {
-    /// Stops accepting and waits until every call has ended, or until the time is over.
-    pub(crate) async fn drain(self, timeout: Duration) {
+    /// Stops accepting and waits until every call has ended; those that are still open when `patience` ends are
+    /// cut off.
+    pub(crate) async fn drain(self, patience: impl Future<Output = ()>) {
         let Self { threads, stop, abort } = self;
         stop.cancel();
-        let deadline = abort.clone();
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(timeout).await;
-            tracing::warn!("calls that are still open are cut off");
-            deadline.cancel();
-        });
-        for thread in threads {
-            // A worker that panicked is not waited for any longer.
-            drop(tokio::task::spawn_blocking(move || thread.join()).await);
+        let ended = async {
+            for thread in threads {
+                // A worker that panicked is not waited for any longer.
+                drop(tokio::task::spawn_blocking(move || thread.join()).await);
+            }
+        };
+        let mut ended = std::pin::pin!(ended);
+        tokio::select! {
+            () = &mut ended => return,
+            () = patience => {}
         }
-        timer.abort();
+        tracing::warn!("calls that are still open are cut off");
+        abort.cancel();
+        ended.await;
     }
 }

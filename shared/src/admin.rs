@@ -587,6 +587,8 @@ pub struct Explain {
 /// What the scheduler would do.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Explanation {
+    /// The client's protocol that was assumed.
+    pub protocol: Protocol,
     /// Why the key itself may not ask, if so.
     pub refused: Option<String>,
     /// The account that would serve it.

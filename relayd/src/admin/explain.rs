@@ -28,7 +28,7 @@ impl Admin {
         });
         let accounts: Vec<_> = accounts.collect();
         let id = chosen.map(|position| snapshot.accounts()[position].account.id.clone());
-        Ok(Explanation { refused, chosen: id, accounts })
+        Ok(Explanation { protocol, refused, chosen: id, accounts })
     }
 }
 

@@ -112,7 +112,8 @@ fn usage_row(id: Option<String>, name: String, rollup: &Rollup) -> UsageRow {
 }
 
 fn request_row(closed: Closed) -> RequestRow {
-    let millis = |from: Timestamp, to: Timestamp| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
+    let millis =
+        |from: Timestamp, to: Timestamp| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
     RequestRow {
         id: closed.request,
         opened_at: closed.opened_at,

@@ -23,6 +23,8 @@ pub struct Lane {
     syncing: Mutex<()>,
     /// The last attempt to write an end failed; said once.
     is_failing: AtomicBool,
+    /// The last request that wanted to be opened was refused.
+    is_refusing: AtomicBool,
 }
 
 /// A segment as the shipping thread sees it.
@@ -39,7 +41,8 @@ impl Lane {
     pub(super) fn start(epoch: &Arc<Epoch>, number: u32) -> io::Result<Self> {
         let writer = Mutex::new(Writer::start(epoch, number)?);
         let (syncing, is_failing) = (Mutex::new(()), AtomicBool::new(false));
-        Ok(Self { number, epoch: Arc::clone(epoch), writer, syncing, is_failing })
+        let is_refusing = AtomicBool::new(false);
+        Ok(Self { number, epoch: Arc::clone(epoch), writer, syncing, is_failing, is_refusing })
     }
 
     /// Writes that a request was admitted and that its first account is about to be called: both or neither.
@@ -49,9 +52,25 @@ impl Lane {
     ///
     /// The request must not be sent: its end might not be written.
     pub fn open(&self, opened: &Opened, first: &Attempt) -> Result<(), JournalError> {
-        self.locked().open(&self.epoch, opened, first)?;
+        let opened = self.locked().open(&self.epoch, opened, first);
+        let is_refused = matches!(opened, Err(JournalError::Full | JournalError::Io(_)));
+        if self.is_refusing.load(Ordering::Relaxed) != is_refused {
+            self.is_refusing.store(is_refused, Ordering::Relaxed);
+        }
+        opened?;
         self.epoch.wake.mark_dirty();
         Ok(())
+    }
+
+    /// Why requests are not being opened, if they are not.
+    pub fn refusal(&self) -> Option<&'static str> {
+        if self.is_refusing.load(Ordering::Relaxed) {
+            Some("it has no room, or cannot be written")
+        } else if self.is_failing.load(Ordering::Relaxed) {
+            Some("it cannot be written; ends of requests are kept in memory")
+        } else {
+            None
+        }
     }
 
     /// Writes that another account is about to be called.

@@ -9,9 +9,9 @@ use hyper::body::Incoming;
 use shared::domain::{AccountKind, Timestamp};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Worker;
 use super::call::Call;
 use super::encoded::Reader;
-use super::{RelayError, Worker};
 use crate::directory::AccountEntry;
 use crate::protocol::{Meter, Opening, ReplyForm};
 use crate::provider::{self, Caller, ErrorReply};
@@ -56,6 +56,8 @@ pub(super) enum Told {
     Failed(Failure),
     /// That it cannot be reached.
     Unreachable,
+    /// That the account's settings make no valid request.
+    Misconfigured,
 }
 
 /// How an attempt ended.
@@ -69,11 +71,7 @@ pub(super) enum Attempted {
 }
 
 /// Calls one account.
-pub(super) async fn attempt(
-    worker: &Worker,
-    call: &Call,
-    entry: &AccountEntry,
-) -> Result<Attempted, RelayError> {
+pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) -> Attempted {
     let caller = Caller { account: &entry.account, secret: &entry.secret };
     let upstream_call = provider::Call {
         protocol: call.target.protocol,
@@ -84,13 +82,21 @@ pub(super) async fn attempt(
         query: call.query.as_deref(),
         body: call.body_for(&entry.account),
     };
-    let request = entry.provider.request(caller, upstream_call)?;
+    let request = match entry.provider.request(caller, upstream_call) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::error!(account = %entry.account.id, error = %chain(&error), "account is not set up right");
+            // The settings are wrong, not the upstream: the account's health says nothing of it.
+            let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
+            return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
+        }
+    };
     let response = match worker.upstream.send(egress(entry.account.kind), request).await {
         Ok(response) => response,
-        Err(error) => return Ok(Attempted::Failed(unanswered(&error, call, entry))),
+        Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
     };
     if response.status().as_u16() >= 400 {
-        return Ok(refused(worker, call, entry, response).await);
+        return refused(worker, call, entry, response).await;
     }
     hold(worker, call, entry, response).await
 }
@@ -160,12 +166,7 @@ async fn beginning(mut body: Incoming) -> Bytes {
 
 /// Holds the head of a good reply until its first piece, for a stream until its first event of substance, so
 /// that a failure up to then is not the client's problem.
-async fn hold(
-    worker: &Worker,
-    call: &Call,
-    entry: &AccountEntry,
-    response: Response<Incoming>,
-) -> Result<Attempted, RelayError> {
+async fn hold(worker: &Worker, call: &Call, entry: &AccountEntry, response: Response<Incoming>) -> Attempted {
     let settings = &worker.relay.settings;
     let (parts, mut body) = response.into_parts();
     let form = form(call, &parts);
@@ -185,7 +186,7 @@ async fn hold(
                 held_bytes += data.len();
                 held.push(data);
             }
-            Some(Err(_)) => return Ok(broken(call, Failure::Broken)),
+            Some(Err(_)) => return broken(call, Failure::Broken),
             None => {
                 reader.finish();
                 has_ended = true;
@@ -198,14 +199,17 @@ async fn hold(
         match reader.opening() {
             Opening::Nothing | Opening::Announcing => {}
             Opening::Substance => break,
-            Opening::Error => return Ok(stream_error(worker, call, entry, &reader)),
+            Opening::Error => match stream_error(worker, call, entry, &reader) {
+                Some(fault) => return Attempted::Failed(fault),
+                None => break,
+            },
         }
     }
     let is_stream = form != ReplyForm::Json && reader.is_plain();
     if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
-        return Ok(broken(call, Failure::Broken));
+        return broken(call, Failure::Broken);
     }
-    Ok(Attempted::Replied(Box::new(Reply { parts, body, held, reader, form, first_byte_at })))
+    Attempted::Replied(Box::new(Reply { parts, body, held, reader, form, first_byte_at }))
 }
 
 fn form(call: &Call, parts: &http::response::Parts) -> ReplyForm {
@@ -219,17 +223,22 @@ fn broken(call: &Call, failure: Failure) -> Attempted {
 }
 
 /// A stream that began with an error is judged like an error reply with the status that the error stands for.
-fn stream_error(worker: &Worker, call: &Call, entry: &AccountEntry, reader: &Reader) -> Attempted {
-    let status =
-        reader.reading().error.as_ref().and_then(|error| error.status).filter(|status| *status >= 400);
+/// `None` if the error is the client's own mistake, which it shall read as it came.
+fn stream_error(worker: &Worker, call: &Call, entry: &AccountEntry, reader: &Reader) -> Option<Fault> {
+    let error = reader.reading().error.as_ref();
+    let status = error.and_then(|error| error.status).filter(|status| *status >= 400);
     let headers = http::HeaderMap::new();
     let outcome = entry.provider.outcome(&ErrorReply {
         status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR.as_u16()),
         headers: &headers,
-        body: &[],
+        body: error.map_or(&[], |error| error.message.as_bytes()),
         now: worker.relay.clock.now(),
         fingerprint: call.fingerprint(),
     });
     let failure = status.map_or(Failure::StreamError, Failure::Status);
-    Attempted::Failed(Fault { outcome, told: Told::Failed(failure), may_have_worked: false })
+    (outcome != Outcome::Refused).then_some(Fault {
+        outcome,
+        told: Told::Failed(failure),
+        may_have_worked: false,
+    })
 }

@@ -1,7 +1,7 @@
 //! Request bodies: read once, bounded for the request and for the node, with a deadline for pauses, decoded
 //! where the client encoded them.
 
-use std::io::{Read, Take};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use hyper::body::Incoming;
 
 /// Bodies up to this size get their buffer at once; larger ones have it grow with what really comes.
 const TRUSTED_LENGTH: u64 = 1 << 20;
+/// How much is decoded before it is looked at how much that is.
+const DECODED_PIECE: u64 = 64 << 10;
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +85,7 @@ impl Drop for Room {
 /// Reads a body whole. The room is kept for as long as the body is.
 pub(super) async fn read(
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
     budget: &BodyBudget,
     bytes_max: u64,
     idle: Duration,
@@ -99,17 +101,15 @@ pub(super) async fn read(
     match encoding {
         None => Ok((raw, room)),
         Some(encoding) => {
-            let decoded = tokio::task::spawn_blocking(move || encoding.decode(&raw, bytes_max))
-                .await
-                .map_err(|_| BodyError::Undecodable(encoding.name()))??;
-            room.grow(decoded.len() as u64)?;
-            Ok((decoded, room))
+            let decoding = move || encoding.decode(&raw, bytes_max, &mut room).map(|decoded| (decoded, room));
+            let decoded = tokio::task::spawn_blocking(decoding).await;
+            decoded.map_err(|_| BodyError::Undecodable(encoding.name()))?
         }
     }
 }
 
 struct Reading<'a> {
-    body: Incoming,
+    body: &'a mut Incoming,
     room: &'a mut Room,
     length: u64,
     bytes_max: u64,
@@ -177,20 +177,25 @@ impl Encoding {
         }
     }
 
-    fn decode(self, raw: &[u8], bytes_max: u64) -> Result<Bytes, BodyError> {
-        match self {
-            Self::Gzip => self.bounded(flate2::read::MultiGzDecoder::new(raw).take(bytes_max + 1), bytes_max),
-            Self::Deflate => self.bounded(flate2::read::ZlibDecoder::new(raw).take(bytes_max + 1), bytes_max),
-        }
-    }
-
-    fn bounded<R: Read>(self, mut decoder: Take<R>, bytes_max: u64) -> Result<Bytes, BodyError> {
+    /// Room is taken as the decoded body grows: it may be a thousand times as large as what came.
+    fn decode(self, raw: &[u8], bytes_max: u64, room: &mut Room) -> Result<Bytes, BodyError> {
+        let mut decoder: Box<dyn Read + '_> = match self {
+            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(raw)),
+            Self::Deflate => Box::new(flate2::read::ZlibDecoder::new(raw)),
+        };
         let mut decoded = Vec::new();
-        decoder.read_to_end(&mut decoded).map_err(|_| BodyError::Undecodable(self.name()))?;
-        if decoded.len() as u64 > bytes_max {
-            return Err(BodyError::TooLarge(bytes_max));
+        loop {
+            let before = decoded.len();
+            let mut piece = decoder.by_ref().take(DECODED_PIECE);
+            piece.read_to_end(&mut decoded).map_err(|_| BodyError::Undecodable(self.name()))?;
+            if decoded.len() == before {
+                return Ok(decoded.into());
+            }
+            if decoded.len() as u64 > bytes_max {
+                return Err(BodyError::TooLarge(bytes_max));
+            }
+            room.grow((decoded.len() - before) as u64)?;
         }
-        Ok(decoded.into())
     }
 }
 
@@ -208,13 +213,24 @@ mod tests {
 
     #[test]
     fn encoded_bodies_are_decoded_within_the_limit() {
-        let body = vec![b'x'; 10_000];
+        let body = vec![b'x'; 200_000];
         let encoded = gzipped(&body);
-        assert_eq!(Encoding::Gzip.decode(&encoded, 10_000).unwrap(), body);
-        assert!(matches!(Encoding::Gzip.decode(&encoded, 9_999), Err(BodyError::TooLarge(9_999))));
+        let decode = |encoding: Encoding, raw: &[u8], bytes_max, room_bytes| {
+            let mut room = BodyBudget::new(room_bytes).take(0).unwrap();
+            encoding.decode(raw, bytes_max, &mut room)
+        };
+        assert_eq!(decode(Encoding::Gzip, &encoded, 200_000, 200_000).unwrap(), body);
+        assert!(matches!(
+            decode(Encoding::Gzip, &encoded, 199_999, 200_000),
+            Err(BodyError::TooLarge(199_999))
+        ));
+        assert!(matches!(decode(Encoding::Gzip, &encoded, 200_000, 199_999), Err(BodyError::NoRoom)));
         let cut = &encoded[..encoded.len() - 9];
-        assert!(matches!(Encoding::Gzip.decode(cut, 10_000), Err(BodyError::Undecodable("gzip"))));
-        assert!(matches!(Encoding::Deflate.decode(b"no zlib", 10), Err(BodyError::Undecodable("deflate"))));
+        assert!(matches!(decode(Encoding::Gzip, cut, 200_000, 200_000), Err(BodyError::Undecodable("gzip"))));
+        assert!(matches!(
+            decode(Encoding::Deflate, b"no zlib", 10, 10),
+            Err(BodyError::Undecodable("deflate"))
+        ));
     }
 
     #[test]

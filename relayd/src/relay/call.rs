@@ -34,7 +34,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) async fn read(relay: &Relay, incomer: Incomer) -> Result<Self, RelayError> {
+    pub(super) async fn read(relay: &Relay, incomer: Incomer<'_>) -> Result<Self, RelayError> {
         let Incomer { id, target, key, headers, query, body } = incomer;
         let settings = &relay.settings;
         let (body, room) =

@@ -80,7 +80,7 @@ impl Run<'_> {
                 continue;
             }
             settlement.attempt(self.call, &entry, now)?;
-            match attempt(self.worker, self.call, &entry).await? {
+            match attempt(self.worker, self.call, &entry).await {
                 Attempted::Replied(reply) => {
                     self.served(&entry, reply.first_byte_at);
                     return Ok(Delivery::Reply(reply));
@@ -187,8 +187,9 @@ impl Run<'_> {
                 Ok(Delivery::Refusal(refusal))
             }
             Told::Reply(_) => Err(RelayError::Credential { retry_at }),
-            Told::Failed(failure) => Err(RelayError::Failed(failure)),
-            Told::Unreachable => Err(RelayError::Unreachable),
+            Told::Failed(failure) => Err(RelayError::Failed { failure, retry_at }),
+            Told::Unreachable => Err(RelayError::Unreachable { retry_at }),
+            Told::Misconfigured => Err(RelayError::Misconfigured),
         }
     }
 
@@ -222,7 +223,7 @@ fn hope(fault: &Fault) -> u8 {
         (Told::Reply(refusal), _) if !is_about_our_credential(&fault.outcome, refusal) => 3,
         (Told::Failed(Failure::Timeout), _) => 2,
         (Told::Failed(_) | Told::Unreachable, _) => 1,
-        (Told::Reply(_), _) => 0,
+        (Told::Reply(_) | Told::Misconfigured, _) => 0,
     }
 }
 

@@ -6,7 +6,6 @@ use super::BodyError;
 use crate::ledger::JournalError;
 use crate::limits::{LimitExceeded, Scope};
 use crate::protocol::{ErrorKind, ProtocolError, client_status};
-use crate::provider::ProviderError;
 use crate::scheduler::health::{Ailment, Failure};
 use crate::scheduler::{Cooling, NoAccount};
 use crate::store::{Refusal, StoreError};
@@ -47,9 +46,11 @@ pub enum RelayError {
     /// The store failed.
     #[error("the relay's store cannot be reached")]
     Store(#[from] StoreError),
-    /// The account's settings make no valid request.
-    #[error("the account that would serve this call is not set up right")]
-    Provider(#[from] ProviderError),
+    /// The settings of every account that was tried make no valid request.
+    #[error(
+        "the account that would serve this call is not set up right; the relay's operator has to look after it"
+    )]
+    Misconfigured,
     /// Every account that was tried refused our credential.
     #[error("the relay's own access to the upstream was refused; its operator has to look after it")]
     Credential {
@@ -57,11 +58,19 @@ pub enum RelayError {
         retry_at: Option<Timestamp>,
     },
     /// Every account that was tried failed without an answer that could be passed on.
-    #[error("the upstream {}", .0.describe())]
-    Failed(Failure),
+    #[error("the upstream {}", .failure.describe())]
+    Failed {
+        /// How the most hopeful of them failed.
+        failure: Failure,
+        /// When it makes sense to try again, where that is known.
+        retry_at: Option<Timestamp>,
+    },
     /// No upstream could be reached.
     #[error("the upstream cannot be reached")]
-    Unreachable,
+    Unreachable {
+        /// When it is tried again.
+        retry_at: Option<Timestamp>,
+    },
 }
 
 /// A failure as the client is told it.
@@ -80,6 +89,11 @@ impl RelayError {
     pub(super) fn limit(scope: Scope, refusal: &Refusal, now: Timestamp) -> Self {
         let exceeded = LimitExceeded { scope, ask: refusal.ask, standing: refusal.standing };
         Self::Limit { exceeded, retry_at: exceeded.retry_after(now).map(|wait| now.after(wait)) }
+    }
+
+    /// Whether it is the relay's own fault, so that its operator should hear of it.
+    pub const fn is_ours(&self) -> bool {
+        matches!(self, Self::Journal(_) | Self::Store(_) | Self::Misconfigured | Self::Credential { .. })
     }
 
     /// The one place where a failure gets its kind and status.
@@ -108,15 +122,18 @@ impl RelayError {
                 NoAccount::Unavailable { cooling: Some(cooling) } => (kind_of(*cooling), Some(cooling.until)),
             },
             Self::Limit { retry_at, .. } => (RateLimit, *retry_at),
-            Self::Journal(_) | Self::Store(_) | Self::Unreachable => (Unavailable, None),
-            Self::Provider(_) => (Internal, None),
-            Self::Credential { retry_at } => (Unavailable, *retry_at),
-            Self::Failed(Failure::Timeout) => (Timeout, None),
-            Self::Failed(Failure::Status(429)) => (RateLimit, None),
-            Self::Failed(Failure::Status(503 | 529)) => (ErrorKind::Overloaded, None),
-            Self::Failed(Failure::Status(_) | Failure::Broken | Failure::StreamError) => {
-                return Problem { kind: Internal, status: 502, retry_at: None };
-            }
+            Self::Journal(_) | Self::Store(_) => (Unavailable, None),
+            Self::Misconfigured => (Internal, None),
+            Self::Credential { retry_at } | Self::Unreachable { retry_at } => (Unavailable, *retry_at),
+            Self::Failed { failure, retry_at } => match failure {
+                Failure::Timeout => (Timeout, *retry_at),
+                Failure::Status(429) => (RateLimit, *retry_at),
+                Failure::Status(503 | 529) => (ErrorKind::Overloaded, *retry_at),
+                // The gateway is not to blame; no protocol has a kind of its own for that.
+                Failure::Status(_) | Failure::Broken | Failure::StreamError => {
+                    return Problem { kind: Internal, status: 502, retry_at: *retry_at };
+                }
+            },
         };
         Problem { kind, status: client_status(protocol, kind), retry_at }
     }

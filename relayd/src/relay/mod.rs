@@ -97,7 +97,7 @@ pub struct Worker {
 }
 
 /// A client's call: authenticated, its body not yet read.
-pub struct Incomer {
+pub struct Incomer<'a> {
     /// Its id.
     pub id: RequestId,
     /// What it wants.
@@ -108,12 +108,12 @@ pub struct Incomer {
     pub headers: HeaderMap,
     /// The client's query string.
     pub query: Option<String>,
-    /// Its body.
-    pub body: Incoming,
+    /// Its body; what is not read of it when the call fails is the server's to deal with.
+    pub body: &'a mut Incoming,
 }
 
 /// Relays one call. The reply's body settles the call when it ends or is dropped.
-pub async fn relay(worker: &Arc<Worker>, incomer: Incomer) -> Result<Response<ReplyBody>, RelayError> {
+pub async fn relay(worker: &Arc<Worker>, incomer: Incomer<'_>) -> Result<Response<ReplyBody>, RelayError> {
     let call = call::Call::read(&worker.relay, incomer).await?;
     let settlement = match call.target.operation {
         Operation::CountTokens => Settlement::unbooked(worker.clone()),

@@ -65,11 +65,22 @@ impl ServerError {
         Problem { kind, status: client_status(protocol, kind), retry_at }
     }
 
+    /// Whether it is the relay's own fault. Resting accounts were logged when they began to rest.
+    const fn is_ours(&self) -> bool {
+        match self {
+            Self::Relay(error) => error.is_ours(),
+            Self::Auth(AuthError::Activation(_)) | Self::Store(_) => true,
+            _ => false,
+        }
+    }
+
     /// The reply that tells it.
     pub(super) fn render(&self, protocol: Protocol, id: RequestId, now: Timestamp) -> Response<ReplyBody> {
         let problem = self.problem(protocol);
-        if problem.status >= 500 {
+        if self.is_ours() {
             tracing::warn!(request = %id, status = problem.status, error = %self, "request failed");
+        } else {
+            tracing::debug!(request = %id, status = problem.status, error = %self, "request failed");
         }
         // Rounded up, and never zero: a client that comes back too early is refused again.
         let retry_after = problem.retry_at.map(|at| at.since(now).as_millis().div_ceil(1_000).max(1));

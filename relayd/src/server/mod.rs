@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use shared::domain::{Protocol, RequestId, Timestamp};
+use tokio::time::timeout;
 
 pub use listener::{Connections, serve};
 
@@ -35,6 +36,9 @@ use router::Route;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-relay-request-id");
 /// How much telemetry is read before it is thrown away.
 const TELEMETRY_BYTES_MAX: usize = 1 << 20;
+/// How much is read of what a refused client sends, and for how long.
+const LINGER_BYTES_MAX: usize = 64 << 20;
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Settings of the client side.
 #[derive(Clone, Debug)]
@@ -76,7 +80,7 @@ impl Server {
         let now = relay.clock.now();
         // Without random bytes ids repeat only within a millisecond; better that than no answer.
         let id = RequestId::new(now, shared::crypto::random().unwrap_or_default());
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let address = client_address(peer.ip(), &parts.headers, &self.settings.trusted_proxies);
         let origin = cors::allowed(&self.settings.cors, &parts.headers);
         let mut response = if parts.method == Method::OPTIONS && origin.is_some() {
@@ -84,9 +88,12 @@ impl Server {
         } else {
             let asked = Asked { id, now, address, parts };
             let protocol = error::protocol_of(&asked.parts);
-            match self.dispatch(asked, body).await {
+            match self.dispatch(asked, &mut body).await {
                 Ok(response) => response,
-                Err(error) => error.render(protocol, id, relay.clock.now()),
+                Err(error) => {
+                    linger(body);
+                    error.render(protocol, id, relay.clock.now())
+                }
             }
         };
         let headers = response.headers_mut();
@@ -99,9 +106,9 @@ impl Server {
         response
     }
 
-    async fn dispatch(&self, asked: Asked, body: Incoming) -> Result<Response<ReplyBody>, ServerError> {
+    async fn dispatch(&self, asked: Asked, body: &mut Incoming) -> Result<Response<ReplyBody>, ServerError> {
         let parts = &asked.parts;
-        if parts.headers.contains_key(UPGRADE) {
+        if asks_for_web_socket(&parts.headers) {
             return Err(ServerError::Upgrade);
         }
         match router::route(&parts.method, parts.uri.path(), &parts.headers)? {
@@ -111,7 +118,7 @@ impl Server {
             Route::Health => Ok(self.health()),
             Route::EventLogging => {
                 // Read, so that the connection can be used again, but not kept.
-                drop(Limited::new(body, TELEMETRY_BYTES_MAX).collect().await);
+                drop(timeout(LINGER, Limited::new(body, TELEMETRY_BYTES_MAX).collect()).await);
                 Ok(json(&serde_json::json!({"success": true})))
             }
             Route::Models(protocol) => {
@@ -146,21 +153,52 @@ impl Server {
         Ok(auth::authenticate(directory, &self.throttle, presented, asked.now).await?)
     }
 
-    /// 503 while the store cannot serve, so that a balancer looks elsewhere.
+    /// 503 while calls cannot be booked, so that a balancer looks elsewhere. While only the store fails, calls
+    /// are served: the journal keeps them until it is back.
     fn health(&self) -> Response<ReplyBody> {
-        let state = self.worker.relay.directory.store().state();
-        let (status, store) = match &state {
-            StoreState::Ok => (StatusCode::OK, "ok"),
-            StoreState::Failing(cause) => (StatusCode::SERVICE_UNAVAILABLE, cause.as_str()),
+        let store = match self.worker.relay.directory.store().state() {
+            StoreState::Ok => "ok".to_owned(),
+            StoreState::Failing(cause) => cause,
         };
-        let word = if status.is_success() { "ok" } else { "failing" };
-        let body = serde_json::json!({
-            "status": word, "version": env!("CARGO_PKG_VERSION"), "store": store,
-        });
-        let mut response = json(&body);
+        let (status, word) = match self.worker.lane.refusal() {
+            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
+            None if store != "ok" => (StatusCode::OK, "degraded"),
+            None => (StatusCode::OK, "ok"),
+        };
+        let journal = self.worker.lane.refusal().unwrap_or("ok");
+        let mut response = json(&serde_json::json!({
+            "status": word, "version": env!("CARGO_PKG_VERSION"), "store": store, "journal": journal,
+        }));
         *response.status_mut() = status;
         response
     }
+}
+
+/// Other protocols may be offered in passing, and are not taken up; a WebSocket is all that its client wants.
+fn asks_for_web_socket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE).map(HeaderValue::as_bytes);
+    upgrade.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"websocket"))
+}
+
+/// Reads on what a refused client still sends, within bounds, while it gets its answer: a connection that is
+/// closed with bytes unread is reset, and the client may never see why.
+fn linger(mut body: Incoming) {
+    if hyper::body::Body::is_end_stream(&body) {
+        return;
+    }
+    tokio::spawn(async move {
+        let mut left = LINGER_BYTES_MAX;
+        let reading = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // Out of time is out of luck.
+        drop(timeout(LINGER, reading).await);
+    });
 }
 
 /// A reply of our own.
@@ -176,7 +214,7 @@ fn reply(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
 }
 
 /// The protocol that a request's path and headers speak, for errors that happen before it is routed.
-fn spoken(path: &str, headers: &http::HeaderMap) -> Protocol {
+fn spoken(path: &str, headers: &HeaderMap) -> Protocol {
     let has = |part: &str| path.contains(part);
     if has("/messages") || headers.contains_key("anthropic-version") {
         Protocol::Messages

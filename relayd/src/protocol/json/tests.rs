@@ -335,7 +335,8 @@ fn agrees_with_serde(body: &str) -> Result<(), TestCaseError> {
             prop_assert!(max.is_none() || head.output_tokens_max == max);
         }
         // What follows a backslash in a string that is passed over is the upstream's to judge.
-        (Ok(_), Err(error)) if ["escape", "surrogate"].iter().any(|what| error.to_string().contains(what)) => {}
+        (Ok(_), Err(error))
+            if ["escape", "surrogate"].iter().any(|what| error.to_string().contains(what)) => {}
         (Ok(_), Err(error)) => prop_assert!(false, "we accept what serde_json refuses: {error}"),
         // Serde ends with the error that it meets first, so only the fact counts.
         (Err(ProtocolError::Malformed { .. }), _) => prop_assert!(!is_grammatical, "we refuse good grammar"),

@@ -68,7 +68,7 @@ fn a_request_may_stay_open_while_segments_come_and_go() {
         home.flush(&ledger);
     }
     assert!(segment_files(&settings) <= 2, "nothing pins a segment that is shipped");
-    assert!(ledger.view().disk_bytes <= 3 * settings.segment_bytes);
+    assert!(ledger.view().disk_bytes < 64 << 10, "what was written comes to three times that");
     lanes[0].close(&closed(1));
     home.flush(&ledger);
     drop((ledger, lanes));

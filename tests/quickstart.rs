@@ -1,9 +1,10 @@
 //! The README's first commands, and the first of them run.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::daemon::{relayctl, repository, temporary_folder};
 
@@ -98,6 +99,27 @@ fn it_starts_asks_once_tells_and_stops() {
     assert!(!quickstart.control(&["status"]).status.success());
     assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "relayd still runs");
     printed(&quickstart.run(&["--stop"]));
+}
+
+#[test]
+fn several_at_once_find_a_port_each() {
+    let places: Vec<_> = (0..3).map(|_| Quickstart(temporary_folder())).collect();
+    let started: Vec<_> = places
+        .iter()
+        .map(|place| place.command(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .collect();
+    for child in started {
+        printed(&child.wait_with_output().unwrap());
+    }
+    let addresses: BTreeSet<String> = places
+        .iter()
+        .map(|place| {
+            let status = printed(&place.control(&["status", "--output", "json"]));
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            status["listen"][0].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(addresses.len(), places.len(), "{addresses:?}");
 }
 
 #[test]

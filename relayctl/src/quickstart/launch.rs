@@ -88,17 +88,37 @@ fn is_executable(path: &Path) -> bool {
 pub(super) async fn start(client: &Client, data: &Path) -> Result<(StatusView, SocketAddr), Failure> {
     let program = relayd_program()?;
     make_private(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
-    let listen = free_address(FIRST_PORT)?;
-    let log = data.join(LOG_FILE);
-    let child =
-        spawn(&program, data, listen, &log).with_context(|| format!("cannot run {}", program.display()))?;
     let waiting = prompt::spinner("waiting for relayd");
-    let status = ready(client, child, &log).await;
+    let answers = start_on_free_port(client, &program, data).await;
     waiting.finish_and_clear();
-    let status = status?;
+    let (status, listen) = answers?;
     let started = Started { pid: status.pid, listen: listen.to_string(), started_at: status.started_at };
     started.save(data)?;
     Ok((status, listen))
+}
+
+/// Takes the next port when another program was faster: ours is closed before the daemon opens its own.
+async fn start_on_free_port(
+    client: &Client,
+    program: &Path,
+    data: &Path,
+) -> Result<(StatusView, SocketAddr), Failure> {
+    let log = data.join(LOG_FILE);
+    let mut first = FIRST_PORT;
+    loop {
+        let listen = free_address(first)?;
+        let mut child = spawn(program, data, listen, &log)
+            .with_context(|| format!("cannot run {}", program.display()))?;
+        let failure = match ready(client, &mut child, &log).await {
+            Ok(status) => return Ok((status, listen)),
+            Err(failure) => failure,
+        };
+        let has_ended = child.try_wait().is_ok_and(|status| status.is_some());
+        if !has_ended || TcpListener::bind(listen).is_ok() {
+            return Err(failure);
+        }
+        first = listen.port().saturating_add(1);
+    }
 }
 
 /// Makes the folder for its owner alone. One that has something in it keeps its mode: it may be shared on
@@ -111,8 +131,7 @@ fn make_private(data: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The first free port of the loopback from `first` on. The listener is closed before the daemon opens its
-/// own; should another program be faster, the daemon says so in its log.
+/// The first free port of the loopback from `first` on.
 fn free_address(first: u16) -> Result<SocketAddr, Failure> {
     let ports = first..=first.saturating_add(PORTS_TRIED);
     let mut addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -150,12 +169,13 @@ fn private_file() -> OpenOptions {
     options
 }
 
-async fn ready(client: &Client, mut child: Child, log: &Path) -> Result<StatusView, Failure> {
+async fn ready(client: &Client, child: &mut Child, log: &Path) -> Result<StatusView, Failure> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         match client.call_within(READY_WITHIN, &ShowStatus {}).await {
             Ok(status) => return Ok(status),
-            Err(ClientError::NoAnswer(_)) => {}
+            // It is not there yet, or it is gone again: that is seen below, and its log says why.
+            Err(ClientError::NoAnswer(_) | ClientError::BrokenOff(_)) => {}
             Err(error) => return Err(error.into()),
         }
         if let Some(status) = child.try_wait().context("cannot watch relayd")? {

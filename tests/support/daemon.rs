@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal};
 use shared::admin::{AdminCall, ListRequests, RequestRow, ShowStatus, StatusView};
@@ -83,13 +83,15 @@ pub fn relayd() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_relayd")))
 }
 
-/// The control program. `cargo test` on one package builds no other package's programs, so a missing one is
-/// built once; a failure shows in the first call.
+/// The control program. `cargo test` on one package builds no other package's programs, so one that is missing
+/// or older than its sources is built first.
 pub fn relayctl() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
         let program = Path::new(env!("CARGO_BIN_EXE_relayd")).with_file_name("relayctl");
-        if !program.exists() {
+        let built_at = fs::metadata(&program).and_then(|file| file.modified()).ok();
+        let changed_at = ["relayctl/src", "shared/src"].map(|folder| last_change(&repository().join(folder)));
+        if built_at < changed_at.into_iter().max().flatten() {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--locked", "-p", "relayctl", "--manifest-path"]);
             let status = cargo.arg(repository().join("Cargo.toml")).status().unwrap();
@@ -98,6 +100,16 @@ pub fn relayctl() -> Command {
         program
     });
     clean(Command::new(program))
+}
+
+/// When anything in a folder was changed last.
+fn last_change(folder: &Path) -> Option<SystemTime> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let change = |path: PathBuf| match path.is_dir() {
+        true => last_change(&path),
+        false => path.metadata().unwrap().modified().ok(),
+    };
+    entries.filter_map(change).max()
 }
 
 /// The folder of the workspace.

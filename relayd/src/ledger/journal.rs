@@ -34,6 +34,7 @@ pub struct Settings {
 
 impl Settings {
     /// The usual settings for a folder.
+    #[cfg(test)]
     pub fn of(dir: PathBuf) -> Self {
         Self {
             dir,

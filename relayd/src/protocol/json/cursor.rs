@@ -1,6 +1,7 @@
 //! Walks over JSON text without recursion, leaping through strings.
 
 use memchr::memchr2;
+use wide::{CmpEq, u8x32};
 
 use super::super::ProtocolError;
 
@@ -217,8 +218,11 @@ fn find_end(bytes: &[u8], start: usize) -> Option<End> {
     let mut escapes = Escapes::default();
     let mut has_escapes = false;
     let mut plain_blocks = 0;
+    let (quote, backslash) = (u8x32::splat(b'"'), u8x32::splat(b'\\'));
     while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        let (quotes, backslashes) = (positions(block, b'"'), positions(block, b'\\'));
+        let block = u8x32::new(*block);
+        let quotes = block.simd_eq(quote).to_bitmask();
+        let backslashes = block.simd_eq(backslash).to_bitmask();
         let ends = quotes & !escapes.escaped(backslashes);
         let within = if ends == 0 { backslashes } else { backslashes & (ends ^ (ends - 1)) };
         has_escapes |= within != 0;
@@ -243,15 +247,6 @@ fn find_end(bytes: &[u8], start: usize) -> Option<End> {
         }
     }
     None
-}
-
-/// A bit for each byte that is `wanted`; the compiler makes vector comparisons of it.
-fn positions(block: &[u8; BLOCK], wanted: u8) -> u32 {
-    let mut found = 0;
-    for (index, &byte) in block.iter().enumerate() {
-        found |= u32::from(byte == wanted) << index;
-    }
-    found
 }
 
 /// Tells escaped bytes from others, block by block.

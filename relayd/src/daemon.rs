@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use shared::crypto::Sealer;
+use shared::crypto::{CryptoError, Sealer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,7 +25,7 @@ use crate::ledger::{self, Lane, Ledger, LedgerError};
 use crate::logging::{self, LogError};
 use crate::relay::{self, BodyBudget, Relay};
 use crate::scheduler::health::Cooldowns;
-use crate::server::{self, Connections};
+use crate::server::{self, Connections, RequestIds};
 use crate::store::embedded::Embedded;
 use crate::store::{Store, StoreError};
 use crate::upstream::{self, TlsError, Upstream};
@@ -76,6 +76,9 @@ pub enum RunError {
     /// The workers cannot start.
     #[error(transparent)]
     Workers(#[from] WorkerError),
+    /// The operating system gives no random bytes.
+    #[error(transparent)]
+    Random(#[from] CryptoError),
     /// The operating system refuses threads, timers or signals.
     #[error("the operating system refuses what the daemon needs")]
     System(#[source] io::Error),
@@ -194,6 +197,7 @@ fn fleet(config: &Config, clock: Clock, directory: Arc<Directory>) -> Result<Fle
         tls: upstream::Shared::load(&config.upstream.extra_ca)?,
         upstream: upstream_settings(config),
         server: server_settings(config),
+        ids: Arc::new(RequestIds::new()?),
         throttle: Arc::new(throttle),
         connections: Connections::new(config.server.connections_max),
     })

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Throttle;
 use crate::ledger::Lane;
 use crate::relay::{Relay, Worker};
-use crate::server::{self, Connections, Server};
+use crate::server::{self, Connections, RequestIds, Server};
 use crate::upstream::{self, Upstream};
 
 /// Why the workers cannot start.
@@ -80,6 +80,7 @@ pub(crate) struct Fleet {
     pub(crate) tls: upstream::Shared,
     pub(crate) upstream: upstream::Settings,
     pub(crate) server: server::Settings,
+    pub(crate) ids: Arc<RequestIds>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) connections: Connections,
 }
@@ -104,6 +105,7 @@ pub(crate) fn start(
             Worker { relay: fleet.relay.clone(), lane, upstream: Upstream::new(&fleet.upstream, &fleet.tls) };
         let server = Arc::new(Server {
             worker: Arc::new(worker),
+            ids: fleet.ids.clone(),
             throttle: fleet.throttle.clone(),
             settings: fleet.server.clone(),
         });

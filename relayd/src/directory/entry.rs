@@ -1,6 +1,6 @@
 //! A key or an account in the snapshot, with what the request path would otherwise compute each time.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shared::domain::{Account, ApiKey, Timestamp};
@@ -60,6 +60,8 @@ impl AccountEntry {
 #[derive(Default)]
 pub struct AccountState {
     health: Mutex<Health>,
+    /// Something is known of its health; most accounts have never ailed, and are not locked to find that out.
+    has_ailed: AtomicBool,
     in_flight: AtomicU64,
     last_used: AtomicI64,
 }
@@ -67,7 +69,7 @@ pub struct AccountState {
 impl AccountState {
     /// What ails the account.
     pub fn health(&self) -> Health {
-        *self.locked()
+        if self.has_ailed.load(Ordering::Acquire) { *self.locked() } else { Health::default() }
     }
 
     /// Calls that it is serving now.
@@ -85,12 +87,15 @@ impl AccountState {
         let mut health = self.locked();
         let before = *health;
         *health = before.after(outcome, now, cooldowns);
+        self.has_ailed.store(*health != Health::default(), Ordering::Release);
         (before, *health)
     }
 
     /// Forgets what ails the account.
     pub fn recover(&self) {
-        *self.locked() = Health::default();
+        let mut health = self.locked();
+        *health = Health::default();
+        self.has_ailed.store(false, Ordering::Release);
     }
 
     /// Counts a call as in flight until the guard is dropped.

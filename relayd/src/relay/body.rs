@@ -12,8 +12,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-/// Bodies up to this size get their buffer at once; larger ones have it grow with what really comes.
-const TRUSTED_LENGTH: u64 = 1 << 20;
+/// Bodies up to this size get their buffer at once, of which the system gives no page before it is written to;
+/// larger ones have it grow with what really comes.
+const TRUSTED_LENGTH: u64 = 16 << 20;
 /// How much is decoded before it is looked at how much that is.
 const DECODED_PIECE: u64 = 64 << 10;
 

@@ -111,7 +111,7 @@ impl Call {
 
 /// Reading the head of a large body takes more than a moment, so it leaves the worker's thread.
 async fn read_head(target: &Target, body: Bytes) -> Result<(Head, Bytes), RelayError> {
-    const INLINE_BYTES_MAX: usize = 1 << 20;
+    const INLINE_BYTES_MAX: usize = 4 << 20;
     let (protocol, operation) = (target.protocol, target.operation);
     if body.len() <= INLINE_BYTES_MAX {
         return Ok((Head::read(protocol, operation, &body)?, body));

@@ -104,7 +104,8 @@ fn strip(headers: &mut HeaderMap) {
             .collect();
         named.iter().for_each(|name| drop(headers.remove(name)));
     }
-    WITHHELD.iter().for_each(|name| drop(headers.remove(name)));
+    let withheld: Vec<HeaderName> = headers.keys().filter(|name| WITHHELD.contains(name)).cloned().collect();
+    withheld.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 #[cfg(test)]

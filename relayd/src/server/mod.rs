@@ -3,6 +3,7 @@
 
 mod cors;
 mod error;
+mod ids;
 mod listener;
 mod models;
 mod owner;
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use shared::domain::{Protocol, RequestId, Timestamp};
 use tokio::time::timeout;
 
+pub use ids::RequestIds;
 pub use listener::{Connections, serve};
 
 use crate::auth::address::client_address;
@@ -59,6 +61,8 @@ pub struct Settings {
 pub struct Server {
     /// What relays.
     pub worker: Arc<Worker>,
+    /// Where request ids come from, shared by all workers.
+    pub ids: Arc<RequestIds>,
     /// Failed attempts by address, shared by all workers.
     pub throttle: Arc<Throttle>,
     /// Settings.
@@ -78,8 +82,7 @@ impl Server {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<ReplyBody> {
         let relay = &self.worker.relay;
         let now = relay.clock.now();
-        // Without random bytes ids repeat only within a millisecond; better that than no answer.
-        let id = RequestId::new(now, shared::crypto::random().unwrap_or_default());
+        let id = self.ids.next(now);
         let (parts, mut body) = request.into_parts();
         let address = client_address(peer.ip(), &parts.headers, &self.settings.trusted_proxies);
         let origin = cors::allowed(&self.settings.cors, &parts.headers);

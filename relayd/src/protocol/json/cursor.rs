@@ -1,7 +1,7 @@
 //! Walks over JSON text without recursion, leaping through strings.
 
 use memchr::memchr2;
-use wide::{CmpEq, u8x32};
+use wide::u8x32;
 
 use super::super::ProtocolError;
 

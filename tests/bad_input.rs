@@ -147,6 +147,45 @@ async fn a_body_that_grows_too_long_is_refused() {
     is_unharmed(&mut rig, 280 * MIB).await;
 }
 
+/// What a client that reads nothing before it has sent everything learns.
+async fn learned(rig: &Rig, head: String, length: usize) -> u16 {
+    let mut raw = Raw::connect(rig.daemon.address()).await;
+    raw.send(head.as_bytes()).await.unwrap();
+    raw.send(&vec![b' '; length]).await.expect("the connection was closed while it was sending");
+    status_of(&raw.read_head().await)
+}
+
+#[tokio::test]
+async fn refusals_reach_clients_that_are_still_sending() {
+    const LENGTH: usize = 8 << 20;
+    let mut rig = Rig::bare(Setup::default().set(setting::BODY_BYTES_MAX, MIB)).await;
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    let length = format!("content-length: {LENGTH}\r\n");
+    let stranger = format!("cr_{}", "0".repeat(64));
+    let elsewhere = head(Protocol::Messages, &rig.key, &length).replace("/v1/messages", "/v1/mesages");
+    let encoded = format!("content-encoding: br\r\n{length}");
+    for (head, status) in [
+        (head(Protocol::Messages, &stranger, &length), 401),
+        (elsewhere, 404),
+        (head(Protocol::Messages, &rig.key, &length), 413),
+        (head(Protocol::Messages, &rig.key, &encoded), 415),
+    ] {
+        assert_eq!(learned(&rig, head, LENGTH).await, status);
+    }
+    // Nor does it end the connection.
+    let call = Call::new(Protocol::Messages, "m");
+    let mut raw = Raw::connect(rig.daemon.address()).await;
+    raw.send(head(Protocol::Messages, &stranger, &length).as_bytes()).await.unwrap();
+    raw.send(&vec![b' '; LENGTH]).await.unwrap();
+    let body = call.body();
+    let next = head(Protocol::Messages, &rig.key, &format!("content-length: {}\r\n", body.len()));
+    raw.send(&[next.as_bytes(), &body].concat()).await.unwrap();
+    let first = raw.read_head().await;
+    assert_eq!(status_of(&first), 401, "{first}");
+    until("the next call is served", async || (rig.upstream.count() == 1).then_some(())).await;
+    is_unharmed(&mut rig, 64 * MIB).await;
+}
+
 #[tokio::test]
 async fn many_large_bodies_at_once_stay_within_the_nodes_bound() {
     let mut rig = Rig::start().await;

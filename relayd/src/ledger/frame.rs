@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::store::cbor::Appender;
+
 /// Bytes of a frame without its payload.
 pub(super) const FRAME_BYTES: usize = 17;
 /// Bytes of the length and the checksum, which the length does not count.
@@ -61,7 +63,7 @@ pub(super) fn append(
 ) -> Result<(), TooLarge> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; FRAME_BYTES]);
-    let encoded = minicbor::encode(value, &mut *buffer);
+    let encoded = minicbor::encode(value, Appender(buffer));
     let payload_bytes = buffer.len() - start - FRAME_BYTES;
     let length = u32::try_from(payload_bytes + FRAME_BYTES - PREFIX_BYTES).unwrap_or(u32::MAX);
     // Encoding into memory does not fail; a value that could not be encoded has no place here either.

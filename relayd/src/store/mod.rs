@@ -1,6 +1,7 @@
 //! What must outlive the process: records, counters with their holds, ledger rows, rollups, the audit log.
 //! The store knows counters and no rules; `limits` knows rules and no counters.
 
+pub mod cbor;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(feature = "embedded")]

@@ -14,6 +14,7 @@ use redb::{
 };
 
 use crate::store::StoreError;
+use crate::store::cbor::Appender;
 
 /// Opens a file's database, or creates it.
 pub(super) type Opener = Box<dyn Fn(&Builder, &Path) -> Result<Database, DatabaseError> + Send + Sync>;
@@ -137,7 +138,7 @@ pub(super) fn damaged(
 /// Replaces what a buffer holds by a value's CBOR.
 pub(super) fn encode(buffer: &mut Vec<u8>, value: &impl minicbor::Encode<()>) -> Result<(), StoreError> {
     buffer.clear();
-    minicbor::encode(value, buffer).map_err(|error| damaged("value to be written", error))
+    minicbor::encode(value, Appender(buffer)).map_err(|error| damaged("value to be written", error))
 }
 
 impl From<StorageError> for StoreError {

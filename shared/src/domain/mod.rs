@@ -7,6 +7,7 @@ pub mod key;
 pub mod limit;
 pub mod money;
 pub mod protocol;
+mod text;
 pub mod time;
 pub mod usage;
 

@@ -6,7 +6,9 @@ use std::ops::Add;
 use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use super::text::read_by_text;
 
 /// Nano-dollars (10⁻⁹ USD); one row holds at most about ±9.2 billion dollars, addition saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -84,12 +86,7 @@ impl Serialize for NanoUsd {
     }
 }
 
-impl<'de> Deserialize<'de> for NanoUsd {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+read_by_text!(NanoUsd);
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
-use serde::{Deserialize, Serialize};
+
+use super::text::json_by_text;
 
 /// Milliseconds since the Unix epoch; printed as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -65,18 +66,7 @@ impl FromStr for Timestamp {
     }
 }
 
-impl Serialize for Timestamp {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+json_by_text!(Timestamp);
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
 use super::json::Members;
-use super::meter::Mark;
+use super::mark::Mark;
 use super::sse::Field;
 
 /// An event that comes in several pieces is held up to this length; a longer one is no usage chunk.

@@ -5,7 +5,8 @@ pub(super) mod usage;
 use std::sync::LazyLock;
 
 use super::json::Value;
-use super::meter::{Facts, Mark};
+use super::mark::Mark;
+use super::reading::Facts;
 use super::scan::Path;
 
 /// Kimi puts the usage of a stream into its last choice, Groq into an object of its own.

@@ -4,7 +4,7 @@
 use shared::domain::{Usage, UsageClass};
 
 use super::super::json::Value;
-use super::super::meter::Facts;
+use super::super::reading::Facts;
 
 #[derive(Default)]
 struct Figures {

@@ -5,7 +5,8 @@ mod usage;
 use std::sync::LazyLock;
 
 use super::json::Value;
-use super::meter::{Facts, Mark};
+use super::mark::Mark;
+use super::reading::Facts;
 use super::scan::Path;
 
 pub(super) const PATHS: &[Path] =

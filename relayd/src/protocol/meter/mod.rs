@@ -2,18 +2,16 @@
 //! changes nothing, keeps little, and never fails: what it cannot read counts as not said.
 
 mod events;
-mod reading;
 
 #[cfg(test)]
 mod tests;
 
-use memchr::memmem::Finder;
 use shared::domain::{Operation, Protocol};
 
 use self::events::Events;
-pub(super) use self::reading::Facts;
-pub use self::reading::{Opening, Reading, ReplyError};
 use super::json::Value;
+use super::mark::Mark;
+use super::reading::{Facts, Opening, Reading};
 use super::scan::{Extractor, Found, Path};
 use super::{chat_completions, generate_content, messages, responses};
 
@@ -195,32 +193,5 @@ impl Sink<'_> {
     fn read(&mut self, data: &[u8], event: &[u8]) {
         let Self { reader, facts, extractor } = self;
         extractor.feed(data, &mut |found| reader.found(found, event, facts));
-    }
-}
-
-/// Something that a line must have to be worth reading.
-pub(super) struct Mark {
-    text: Finder<'static>,
-    is_key: bool,
-}
-
-impl Mark {
-    /// These bytes.
-    pub(super) fn text(text: &'static str) -> Self {
-        Self { text: Finder::new(text), is_key: false }
-    }
-
-    /// This key (quotes included) with a value other than null, which some vendors write in every chunk.
-    pub(super) fn key(quoted: &'static str) -> Self {
-        Self { text: Finder::new(quoted), is_key: true }
-    }
-
-    pub(super) fn is_in(&self, data: &[u8]) -> bool {
-        let length = self.text.needle().len();
-        self.text.find_iter(data).any(|at| {
-            let after = data.get(at + length..).unwrap_or_default();
-            let value = after.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b':'));
-            !self.is_key || value != Some(&b'n')
-        })
     }
 }

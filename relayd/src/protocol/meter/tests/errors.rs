@@ -1,7 +1,8 @@
 //! Errors within replies.
 
-use super::super::{Opening, ReplyError, ReplyForm};
+use super::super::{Opening, ReplyForm};
 use super::{CHAT, GEMINI, MESSAGES, RESPONSES, read, responses_event, stream};
+use crate::protocol::reading::ReplyError;
 use shared::domain::Protocol;
 
 /// The error is read at every cut; it is the reply's opening, unless substance came before.

@@ -2,7 +2,7 @@
 
 use shared::domain::{Operation, Usage};
 
-use super::super::json::Value;
+use super::json::Value;
 
 const WORD_BYTES_MAX: usize = 256;
 const MESSAGE_BYTES_MAX: usize = 500;
@@ -51,19 +51,19 @@ pub struct ReplyError {
 
 impl ReplyError {
     /// Reads one field of an error that lies open in its record.
-    pub(in crate::protocol) fn read_code(&mut self, value: Value<'_>) {
+    pub(super) fn read_code(&mut self, value: Value<'_>) {
         let code = value.text().unwrap_or_default();
         self.kind = cut(&code, WORD_BYTES_MAX);
         self.status = status_of(&code);
     }
 
     /// Reads one field of an error that lies open in its record.
-    pub(in crate::protocol) fn read_message(&mut self, value: Value<'_>) {
+    pub(super) fn read_message(&mut self, value: Value<'_>) {
         self.message = cut(&value.text().unwrap_or_default(), MESSAGE_BYTES_MAX);
     }
 
     /// Reads an error's JSON: an object of any protocol, or a string.
-    pub(in crate::protocol) fn read(value: Value<'_>) -> Self {
+    pub(super) fn read(value: Value<'_>) -> Self {
         if let Some(text) = value.text() {
             return Self { kind: String::new(), message: cut(&text, MESSAGE_BYTES_MAX), status: None };
         }
@@ -130,33 +130,33 @@ fn cut(text: &str, bytes_max: usize) -> String {
 
 /// What the readers of the protocols write into: the reading, and what the record at hand has shown.
 #[derive(Default)]
-pub(in crate::protocol) struct Facts {
-    pub(in crate::protocol) reading: Reading,
+pub(super) struct Facts {
+    pub(super) reading: Reading,
     pub(super) opening: Opening,
     /// The record at hand is more than an announcement.
-    pub(in crate::protocol) record_has_substance: bool,
+    pub(super) record_has_substance: bool,
     record_has_error: bool,
 }
 
 impl Facts {
-    pub(in crate::protocol) fn usage(&mut self, usage: Option<Usage>) {
+    pub(super) fn usage(&mut self, usage: Option<Usage>) {
         self.reading.usage = usage.or(self.reading.usage);
     }
 
-    pub(in crate::protocol) fn model(&mut self, value: Value<'_>) {
+    pub(super) fn model(&mut self, value: Value<'_>) {
         if let Some(model) = word(value) {
             set(&mut self.reading.model, &model);
         }
     }
 
-    pub(in crate::protocol) fn tier(&mut self, value: Value<'_>) {
+    pub(super) fn tier(&mut self, value: Value<'_>) {
         if let Some(tier) = word(value) {
             set(&mut self.reading.tier, &tier);
         }
     }
 
     /// The record at hand has this under a name that says error.
-    pub(in crate::protocol) fn error(&mut self, value: Value<'_>) {
+    pub(super) fn error(&mut self, value: Value<'_>) {
         if !value.is_nothing() {
             self.record_has_error = true;
             self.reading.error = Some(ReplyError::read(value));
@@ -164,12 +164,12 @@ impl Facts {
     }
 
     /// The record at hand says that the call failed. What has been said about it, here or before, stands.
-    pub(in crate::protocol) fn failed(&mut self, error: ReplyError) {
+    pub(super) fn failed(&mut self, error: ReplyError) {
         self.record_has_error = true;
         self.reading.error.get_or_insert(error);
     }
 
-    pub(in crate::protocol) fn terminal(&mut self) {
+    pub(super) fn terminal(&mut self) {
         self.reading.terminal = true;
     }
 

@@ -47,7 +47,7 @@ pub enum AuthError {
 
 /// Finds the key that a client presents. A valid key is never throttled by address.
 pub async fn authenticate(
-    directory: &Directory,
+    directory: &Arc<Directory>,
     throttle: &Throttle,
     request: Presented<'_>,
     now: Timestamp,

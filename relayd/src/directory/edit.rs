@@ -9,6 +9,7 @@ use shared::admin::AuditEntry;
 use shared::crypto::{CryptoError, Digest, Sealed, Sealer, generate_pepper};
 use shared::domain::{Account, AccountId, ApiKey, Timestamp};
 use shared::redact::Secret;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{AccountEntry, Directory, DirectoryError, KeyEntry, PEPPER_ID};
 use crate::store::{Record, RecordKind, Store, StoreError, Write};
@@ -58,12 +59,12 @@ impl Directory {
 
     /// Writes a key: a new one, or in place of the version that was read.
     pub async fn put_key(
-        &self,
+        self: &Arc<Self>,
         key: ApiKey,
         read: Option<u64>,
         audit: Option<AuditEntry>,
     ) -> Edited<KeyEntry> {
-        let _changing = self.changing.lock().await;
+        let changing = self.change().await;
         let same_name = |other: &&Arc<KeyEntry>| {
             other.key.name == key.name && other.key.id != key.id && other.key.deleted_at.is_none()
         };
@@ -72,18 +73,19 @@ impl Directory {
         }
         let id = key.id.to_string();
         let value = Some(serde_json::to_vec(&key)?);
-        self.write(Write { kind: RecordKind::Key, id: id.clone(), expected: read, value, audit }).await?;
+        let write = Write { kind: RecordKind::Key, id: id.clone(), expected: read, value, audit };
+        self.write(changing, write).await?;
         self.snapshot().key(&id).cloned().ok_or(EditError::Changed)
     }
 
     /// Writes an account: a new one, or in place of the version that was read.
     pub async fn put_account(
-        &self,
+        self: &Arc<Self>,
         account: Account,
         read: Option<u64>,
         audit: Option<AuditEntry>,
     ) -> Edited<AccountEntry> {
-        let _changing = self.changing.lock().await;
+        let changing = self.change().await;
         let same_name =
             |other: &Arc<AccountEntry>| other.account.name == account.name && other.account.id != account.id;
         if self.snapshot().accounts().iter().any(same_name) {
@@ -91,37 +93,38 @@ impl Directory {
         }
         let id = account.id.to_string();
         let value = Some(serde_json::to_vec(&account)?);
-        self.write(Write { kind: RecordKind::Account, id: id.clone(), expected: read, value, audit }).await?;
+        let write = Write { kind: RecordKind::Account, id: id.clone(), expected: read, value, audit };
+        self.write(changing, write).await?;
         self.snapshot().account(&id).cloned().ok_or(EditError::Changed)
     }
 
     /// Removes an account. Its record stays without its credential, so that its usage keeps a name.
     pub async fn remove_account(
-        &self,
+        self: &Arc<Self>,
         entry: &AccountEntry,
         now: Timestamp,
         audit: AuditEntry,
     ) -> Result<(), EditError> {
-        let _changing = self.changing.lock().await;
+        let changing = self.change().await;
         let removed = Account {
             secret: None,
             headers: BTreeMap::new(),
             removed_at: Some(now),
             ..entry.account.clone()
         };
-        self.write(Write {
+        let write = Write {
             kind: RecordKind::Account,
             id: entry.account.id.to_string(),
             expected: Some(entry.version),
             value: Some(serde_json::to_vec(&removed)?),
             audit: Some(audit),
-        })
-        .await
+        };
+        self.write(changing, write).await
     }
 
     /// Settles the end of a key's life at its first use. Of several first uses at once, one settles it and all
     /// see the same end.
-    pub async fn activate(&self, entry: &Arc<KeyEntry>, now: Timestamp) -> Edited<KeyEntry> {
+    pub async fn activate(self: &Arc<Self>, entry: &Arc<KeyEntry>, now: Timestamp) -> Edited<KeyEntry> {
         let Some(end) = entry.key.activated_at(now) else { return Ok(entry.clone()) };
         let key = ApiKey { expires_at: Some(end), ..entry.key.clone() };
         match self.put_key(key, Some(entry.version), None).await {
@@ -132,10 +135,29 @@ impl Directory {
         }
     }
 
-    async fn write(&self, write: Write) -> Result<(), EditError> {
-        self.store.write(vec![write]).await?;
-        Ok(self.refresh().await?)
+    async fn write(self: &Arc<Self>, changing: OwnedMutexGuard<()>, write: Write) -> Result<(), EditError> {
+        let directory = Arc::clone(self);
+        to_its_end(async move {
+            let _changing = changing;
+            directory.store.write(vec![write]).await?;
+            Ok(directory.refresh().await?)
+        })
+        .await
     }
+
+    /// Waits for its turn to change something.
+    pub(super) async fn change(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.changing).lock_owned().await
+    }
+}
+
+/// Makes a change also when whoever asked for it goes meanwhile: what is written must be read back, or a key
+/// that was deleted would go on working.
+pub(super) async fn to_its_end(
+    change: impl Future<Output = Result<(), EditError>> + Send + 'static,
+) -> Result<(), EditError> {
+    let made = tokio::spawn(change).await;
+    made.unwrap_or_else(|stopped| Err(StoreError::Unavailable(Box::new(stopped)).into()))
 }
 
 /// The pepper as it is stored.
@@ -165,4 +187,58 @@ pub(super) async fn pepper(store: &dyn Store, sealer: &Sealer) -> Result<Secret,
     };
     store.write(vec![write]).await?;
     Ok(pepper)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::crypto::SealingKey;
+    use shared::domain::KeyId;
+    use shared::domain::key::UsageMode;
+
+    use super::*;
+    use crate::directory::Sessions;
+    use crate::store::embedded::Embedded;
+
+    fn key(directory: &Directory) -> ApiKey {
+        let (digest, pepper_id) = directory.digest(&Secret::new("cr_1"));
+        ApiKey {
+            id: KeyId::from("key_1"),
+            name: "alice".to_owned(),
+            digest,
+            pepper_id,
+            hint: String::new(),
+            owner: None,
+            permissions: Vec::new(),
+            allow_models: Vec::new(),
+            deny_models: Vec::new(),
+            accounts: Vec::new(),
+            limits: Vec::new(),
+            usage: UsageMode::default(),
+            expires_at: None,
+            valid_s_from_first_use: None,
+            disabled: false,
+            deleted_at: None,
+            created_at: Timestamp::from_millis(0),
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_read_back_when_whoever_asked_for_it_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(folder.path()).unwrap());
+        let sealer = Sealer::new(&SealingKey::generate().unwrap());
+        let sessions = Sessions::new(Duration::from_secs(60), 16);
+        let directory = Arc::new(Directory::load(store, sealer, sessions).await.unwrap());
+        let put = directory.put_key(key(&directory), None, None);
+        assert!(tokio::time::timeout(Duration::ZERO, put).await.is_err(), "nobody waits for the file");
+        let known = async {
+            while directory.find_key("cr_1").is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), known).await.unwrap();
+    }
 }

@@ -142,7 +142,7 @@ pub struct Directory {
     pepper: Pepper,
     current: ArcSwap<Snapshot>,
     prices: ArcSwap<PriceTable>,
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
     sessions: Sessions,
 }
 
@@ -160,7 +160,7 @@ impl Directory {
             pepper: Pepper::new(&pepper),
             current: ArcSwap::default(),
             prices: ArcSwap::new(Arc::new(PriceTable::empty())),
-            changing: tokio::sync::Mutex::default(),
+            changing: Arc::default(),
             sessions,
         };
         directory.refresh().await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use shared::admin::{AuditEntry, PricesUpdated};
 
+use super::edit::to_its_end;
 use super::{Directory, DirectoryError, EditError, parse};
 use crate::pricing::{self, ParsedList, PriceError, PriceTable, SetPriceError, SetPrices};
 use crate::store::{Record, RecordKind, StoreError, Write};
@@ -77,12 +78,12 @@ impl Directory {
 
     /// Replaces the loaded list; only says what would change on a dry run.
     pub async fn update_prices(
-        &self,
+        self: &Arc<Self>,
         json: String,
         dry_run: bool,
         audit: AuditEntry,
     ) -> Result<PricesUpdated, PricesError> {
-        let _changing = self.changing.lock().await;
+        let changing = self.change().await;
         let parsed = pricing::parse(&json)?;
         let skipped = parsed.skipped.clone();
         let mut sources = self.price_sources().await.map_err(EditError::from)?;
@@ -106,25 +107,36 @@ impl Directory {
         if let Some(before) = sources.raw_list {
             writes.push(price_write(PREVIOUS.to_owned(), sources.previous, before, None));
         }
-        self.store.write(writes).await?;
-        self.prices.store(Arc::new(table));
+        let directory = Arc::clone(self);
+        to_its_end(async move {
+            let _changing = changing;
+            directory.store.write(writes).await?;
+            directory.prices.store(Arc::new(table));
+            Ok(())
+        })
+        .await?;
         Ok(updated)
     }
 
     /// Sets the price of one model by hand.
     pub async fn set_price(
-        &self,
+        self: &Arc<Self>,
         model: &str,
         prices: &BTreeMap<String, String>,
         audit: AuditEntry,
     ) -> Result<(), PricesError> {
-        let _changing = self.changing.lock().await;
+        let changing = self.change().await;
         SetPrices::parse(prices)?;
         let id = format!("{SET}{model}");
         let read = self.store.record(RecordKind::Price, &id).await?.map(|record| record.version);
         let value = serde_json::to_vec(prices).map_err(EditError::from)?;
-        self.store.write(vec![price_write(id, read, value, Some(audit))]).await?;
-        Ok(self.refresh_prices().await.map_err(EditError::from)?)
+        let directory = Arc::clone(self);
+        let set = to_its_end(async move {
+            let _changing = changing;
+            directory.store.write(vec![price_write(id, read, value, Some(audit))]).await?;
+            Ok(directory.refresh_prices().await?)
+        });
+        Ok(set.await?)
     }
 
     async fn price_sources(&self) -> Result<Sources, DirectoryError> {

@@ -20,6 +20,8 @@ mod cors;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod ends;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod fidelity;

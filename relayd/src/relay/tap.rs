@@ -107,7 +107,7 @@ impl Tap {
         self.state = State::Breaking(failure);
     }
 
-    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             ready!(self.idle.poll_expired(cx));
             self.finish(Some(ReplyError::Stalled));
@@ -125,7 +125,11 @@ impl Tap {
             }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => data,
-                Err(trailers) => return Poll::Ready(Some(trailers)),
+                // They belong to the hop. Passed on, they would be the last that the server asks for.
+                Err(_trailers) => {
+                    self.finish(None);
+                    return Poll::Ready(None);
+                }
             },
         };
         if let Some(reader) = self.settlement.reader() {
@@ -134,7 +138,7 @@ impl Tap {
         // A body of known length is not polled again after its last byte.
         let is_last = self.body.is_end_stream();
         if self.filter.is_none() && !is_last {
-            return Poll::Ready(Some(Frame::data(data)));
+            return Poll::Ready(Some(data));
         }
         self.forward(data);
         if is_last {
@@ -162,8 +166,8 @@ impl Body for Tap {
                 State::Breaking(failure) => return tap.break_off(failure, cx),
                 State::Streaming => tap.state = State::Streaming,
             }
-            if let Some(frame) = ready!(tap.poll_upstream(cx)) {
-                return Poll::Ready(Some(Ok(frame)));
+            if let Some(data) = ready!(tap.poll_upstream(cx)) {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }
     }

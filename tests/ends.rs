@@ -1,9 +1,9 @@
 //! How replies end, and what stands in their rows for it.
 
 use bytes::Bytes;
-use shared::domain::{Protocol, Provenance};
+use shared::domain::{Protocol, Provenance, UsageClass};
 
-use crate::support::{Call, Reply, Rig, Step};
+use crate::support::{Call, Gate, Reply, Rig, Step, wire};
 
 #[tokio::test]
 async fn a_reply_with_trailers_is_complete() {
@@ -19,4 +19,42 @@ async fn a_reply_with_trailers_is_complete() {
         let row = rig.daemon.row(&call.model).await;
         assert_eq!((row.end.as_str(), row.provenance), ("complete", Provenance::Measured), "{row:?}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_with_the_last_event_had_all_of_it() {
+    let rig = Rig::start().await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    rig.upstream.script(move |seen| {
+        Reply::open_stream("text/event-stream").pieces(seen.events()).then(Step::Wait(held.clone())).end()
+    });
+    for protocol in Protocol::ALL {
+        let call = Call::new(protocol, format!("last-{}", protocol.name())).streamed();
+        let mut open = rig.client.open(&call).await;
+        open.read_past(wire::terminal_mark(protocol)).await;
+        drop(open);
+        let row = rig.daemon.row(&call.model).await;
+        assert_eq!((row.end.as_str(), row.provenance), ("complete", Provenance::Measured), "{row:?}");
+    }
+    gate.open();
+}
+
+/// Messages tells of a token or two in front, and of the answer at its end.
+#[tokio::test]
+async fn whoever_leaves_before_the_end_pays_for_what_came() {
+    let rig = Rig::start().await;
+    let delta = wire::events(Protocol::Messages, "m", wire::Content::Text, false).swap_remove(3);
+    let deltas = vec![delta; 100];
+    rig.upstream.script(move |seen| {
+        let events = seen.events().into_iter().take(3).chain(deltas.iter().cloned());
+        let pieces = events.chain([Bytes::from_static(b":x\n")]);
+        Reply::open_stream("text/event-stream").pieces(pieces).then(Step::Stall)
+    });
+    let mut open = rig.client.open(&Call::new(Protocol::Messages, "left").streamed()).await;
+    open.read_past(b":x\n").await;
+    drop(open);
+    let row = rig.daemon.row("left").await;
+    assert_eq!((row.end.as_str(), row.provenance), ("client_gone", Provenance::Partial), "{row:?}");
+    assert!(row.usage[UsageClass::Output] >= 100, "{row:?}");
 }

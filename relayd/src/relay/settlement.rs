@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shared::domain::{
-    AccountId, AccountKind, NanoUsd, Operation, Provenance, Rates, ServiceTier, Timestamp, Usage, UsageClass,
+    AccountId, AccountKind, NanoUsd, Operation, Protocol, Provenance, Rates, ServiceTier, Timestamp, Usage,
+    UsageClass,
 };
 
 use super::call::Call;
@@ -15,7 +16,7 @@ use crate::directory::{AccountEntry, InFlight};
 use crate::ledger::{Attempt, JournalError, Opened};
 use crate::limits::Scope;
 use crate::pricing::{Cost, PriceTable};
-use crate::protocol::{Reading, ReplyForm};
+use crate::protocol::{Opening, Reading, ReplyForm};
 use crate::scheduler::affinity::Session;
 use crate::store::{Booking, Closed, End, GivenUp, GroupAsk, GroupId, Held, Refusal, Reservation, Verdict};
 
@@ -270,8 +271,9 @@ impl Book {
         self.closed.closed_at = now;
         let reader = self.reader.take();
         let reading = reader.as_ref().map(|(reader, _)| reader.reading());
+        self.closed.end = reading.map_or(self.closed.end, |reading| end_told(self.closed.end, reading));
         let (usage, provenance) = match &reader {
-            Some((reader, form)) => self.measured(reader.reading(), *form),
+            Some((reader, form)) => self.measured(reader, *form),
             // The client went while an account was at work: it has read the prompt at least.
             None if self.closed.end == End::ClientGone => (prompt_of(&self.estimate), Provenance::Estimated),
             None => (Usage::default(), Provenance::Unused),
@@ -289,18 +291,38 @@ impl Book {
     }
 
     /// What a reply used: the upstream's figures, or an estimate where it gave none.
-    fn measured(&self, reading: &Reading, form: ReplyForm) -> (Usage, Provenance) {
+    fn measured(&self, reader: &Reader, form: ReplyForm) -> (Usage, Provenance) {
+        let reading = reader.reading();
+        let answered = reading.answer_bytes.div_ceil(bytes_per_token(form));
         match reading.usage {
             Some(usage) if self.closed.end == End::Complete => (usage, Provenance::Measured),
-            Some(usage) => (usage, Provenance::Partial),
+            Some(mut usage) => {
+                // Its count of the answer comes at the very end; until then, a token or two stand for it.
+                if self.closed.protocol == Protocol::Messages {
+                    usage[UsageClass::Output] = usage[UsageClass::Output].max(answered);
+                }
+                (usage, Provenance::Partial)
+            }
+            // Refused before anything was done for it.
+            None if reader.opening() == Opening::Error => (Usage::default(), Provenance::Unused),
             None => {
                 let mut usage = prompt_of(&self.estimate);
                 if self.closed.operation == Operation::Generate {
-                    usage[UsageClass::Output] = reading.answer_bytes.div_ceil(bytes_per_token(form));
+                    usage[UsageClass::Output] = answered;
                 }
                 (usage, Provenance::Estimated)
             }
         }
+    }
+}
+
+/// How a reply ended whose client went: it may have read all that there was, and not have waited for the end of
+/// the connection.
+const fn end_told(end: End, reading: &Reading) -> End {
+    match (end, reading) {
+        (End::ClientGone, Reading { error: Some(_), .. }) => End::Truncated,
+        (End::ClientGone, Reading { terminal: true, usage: Some(_), .. }) => End::Complete,
+        _ => end,
     }
 }
 

@@ -1,9 +1,9 @@
 //! How replies end, and what stands in their rows for it.
 
 use bytes::Bytes;
-use shared::domain::{Protocol, Provenance, UsageClass};
+use shared::domain::{AccountKind, Protocol, Provenance, UsageClass};
 
-use crate::support::{Call, Gate, Reply, Rig, Step, wire};
+use crate::support::{Call, Gate, Reply, Rig, Setup, Step, answer, wire};
 
 #[tokio::test]
 async fn a_reply_with_trailers_is_complete() {
@@ -57,4 +57,21 @@ async fn whoever_leaves_before_the_end_pays_for_what_came() {
     let row = rig.daemon.row("left").await;
     assert_eq!((row.end.as_str(), row.provenance), ("client_gone", Provenance::Partial), "{row:?}");
     assert!(row.usage[UsageClass::Output] >= 100, "{row:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_leads_elsewhere_is_not_followed() {
+    let rig = Rig::bare(Setup::default()).await;
+    rig.add(AccountKind::ClaudeConsole, "moved").await;
+    rig.upstream.script(|seen| match seen.account.as_str() {
+        "moved" => Reply::whole(307, &[("location", "http://elsewhere.test/v1/messages")], ""),
+        _ => answer(seen),
+    });
+    let call = Call::new(Protocol::Messages, "m");
+    let alone = rig.client.call(&call).await.expect(502);
+    assert_eq!((alone.header("location"), alone.error_message(call.protocol).contains("307")), (None, true));
+    let row = rig.daemon.row("m").await;
+    assert_eq!((row.end.as_str(), row.provenance), ("failed", Provenance::Unused), "{row:?}");
+    rig.add(AccountKind::ClaudeConsole, "stayed").await;
+    rig.client.call(&call).await.expect(200);
 }

@@ -88,7 +88,7 @@ pub trait Provider: Sync {
 /// An error reply of an upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorReply<'a> {
-    /// Its status, 400 to 599.
+    /// Its status, none that says success.
     pub status: u16,
     /// Its headers.
     pub headers: &'a HeaderMap,
@@ -119,7 +119,7 @@ pub fn outcome_by_status(reply: &ErrorReply<'_>) -> Outcome {
         401 | 402 => Outcome::AuthFailed { status: reply.status },
         429 => Outcome::Limited { until: retry_at(reply) },
         503 | 529 => Outcome::Overloaded { until: retry_at(reply) },
-        403 | 408 | 500.. => suspect(Failure::Status(reply.status)),
+        ..=399 | 403 | 408 | 500.. => suspect(Failure::Status(reply.status)),
         _ => Outcome::Refused,
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
         Ok(response) => response,
         Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
     };
-    if response.status().as_u16() >= 400 {
+    if !response.status().is_success() {
         return refused(worker, call, entry, response).await;
     }
     hold(worker, call, entry, response).await
@@ -142,10 +142,14 @@ async fn refused(
         fingerprint: call.fingerprint(),
     };
     let outcome = entry.provider.outcome(&reply);
-    let refusal = Refusal { parts, body };
-    match outcome {
-        Outcome::Refused | Outcome::Served => Attempted::Refused(refusal),
-        outcome => Attempted::Failed(Fault { outcome, told: Told::Reply(refusal), may_have_worked: false }),
+    // A client that followed a redirection would carry its own key there.
+    let told = match parts.status.as_u16() {
+        status @ ..400 => Told::Failed(Failure::Status(status)),
+        400.. => Told::Reply(Refusal { parts, body }),
+    };
+    match (outcome, told) {
+        (Outcome::Refused | Outcome::Served, Told::Reply(refusal)) => Attempted::Refused(refusal),
+        (outcome, told) => Attempted::Failed(Fault { outcome, told, may_have_worked: false }),
     }
 }
 

@@ -75,3 +75,18 @@ async fn an_upstream_that_leads_elsewhere_is_not_followed() {
     rig.add(AccountKind::ClaudeConsole, "stayed").await;
     rig.client.call(&call).await.expect(200);
 }
+
+/// SDKs look at the milliseconds first.
+#[tokio::test]
+async fn a_client_is_told_of_the_account_that_rests_least() {
+    let rig = Rig::bare(Setup::default()).await;
+    for name in ["one", "two"] {
+        rig.add(AccountKind::ClaudeConsole, name).await;
+    }
+    rig.upstream.script(|seen| {
+        let wait = if seen.account == "one" { "7000" } else { "40000" };
+        Reply::error(seen.protocol(), 429, &[("retry-after-ms", wait)])
+    });
+    let answer = rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(429);
+    assert_eq!((answer.header("retry-after"), answer.header("retry-after-ms")), (Some("7"), None));
+}

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use http::Response;
 use http::header::{CONTENT_LENGTH, RETRY_AFTER};
-use http::{HeaderValue, Response};
 use shared::domain::Timestamp;
 
 use super::attempt::{Attempted, Fault, Refusal, Reply, Told, attempt};
 use super::call::Call;
+use super::failure::seconds_until;
 use super::reply::{self, ReplyBody};
 use super::settlement::{Admission, Settlement};
 use super::tap::{Source, Tap};
@@ -178,11 +179,10 @@ impl Run<'_> {
         let (_, fault) = self.faults.swap_remove(best);
         match fault.told {
             Told::Reply(mut refusal) if !is_about_our_credential(&fault.outcome, &refusal) => {
-                let seconds = retry_at.map(|at| at.since(now).as_secs().max(1));
-                if let Some(value) =
-                    seconds.and_then(|seconds| HeaderValue::try_from(seconds.to_string()).ok())
-                {
-                    refusal.parts.headers.insert(RETRY_AFTER, value);
+                if let Some(at) = retry_at {
+                    // SDKs look at the milliseconds first.
+                    refusal.parts.headers.remove("retry-after-ms");
+                    refusal.parts.headers.insert(RETRY_AFTER, seconds_until(at, now).into());
                 }
                 Ok(Delivery::Refusal(refusal))
             }

@@ -84,6 +84,18 @@ pub struct Problem {
     pub retry_at: Option<Timestamp>,
 }
 
+impl Problem {
+    /// The seconds after which it makes sense to try again, where that is known.
+    pub fn retry_after_s(&self, now: Timestamp) -> Option<u64> {
+        self.retry_at.map(|at| seconds_until(at, now))
+    }
+}
+
+/// Rounded up, and never zero: a client that comes back too early is refused again.
+pub(super) fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(at.since(now).as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
+}
+
 impl RelayError {
     /// A counter of the key or of an account refused the call.
     pub(super) fn limit(scope: Scope, refusal: &Refusal, now: Timestamp) -> Self {

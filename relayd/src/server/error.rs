@@ -82,16 +82,14 @@ impl ServerError {
         } else {
             tracing::debug!(request = %id, status = problem.status, error = %self, "request failed");
         }
-        // Rounded up, and never zero: a client that comes back too early is refused again.
-        let retry_after = problem.retry_at.map(|at| at.since(now).as_millis().div_ceil(1_000).max(1));
-        let retry_after = retry_after.map(|seconds| u64::try_from(seconds).unwrap_or(u64::MAX));
+        let retry_after = problem.retry_after_s(now);
         let message = self.to_string();
         let body = error_body(protocol, problem.status, problem.kind, &message, &id.to_string(), retry_after);
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = reply(status, body);
         let headers = response.headers_mut();
-        if let Some(value) = retry_after.and_then(|seconds| HeaderValue::try_from(seconds.to_string()).ok()) {
-            headers.insert(RETRY_AFTER, value);
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         match self {
             Self::Method { allowed } => drop(headers.insert(ALLOW, HeaderValue::from_static(allowed))),

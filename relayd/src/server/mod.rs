@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use shared::domain::{Protocol, RequestId, Timestamp};
 use tokio::time::timeout;
@@ -121,7 +121,7 @@ impl Server {
             Route::Health => Ok(self.health()),
             Route::EventLogging => {
                 // Read, so that the connection can be used again, but not kept.
-                drop(timeout(LINGER, Limited::new(body, TELEMETRY_BYTES_MAX).collect()).await);
+                discard(body, TELEMETRY_BYTES_MAX).await;
                 Ok(json(&serde_json::json!({"success": true})))
             }
             Route::Models(protocol) => {
@@ -189,19 +189,22 @@ fn linger(mut body: Incoming) {
     if hyper::body::Body::is_end_stream(&body) {
         return;
     }
-    tokio::spawn(async move {
-        let mut left = LINGER_BYTES_MAX;
-        let reading = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    break;
-                }
+    tokio::spawn(async move { discard(&mut body, LINGER_BYTES_MAX).await });
+}
+
+/// Reads a body within bounds and keeps nothing of it.
+async fn discard(body: &mut Incoming, bytes_max: usize) {
+    let mut left = bytes_max;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
             }
-        };
-        // Out of time is out of luck.
-        drop(timeout(LINGER, reading).await);
-    });
+        }
+    };
+    // Out of time is out of luck.
+    drop(timeout(LINGER, reading).await);
 }
 
 /// A reply of our own.

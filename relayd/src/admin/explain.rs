@@ -16,7 +16,8 @@ impl Admin {
         let protocol =
             call.protocol.unwrap_or_else(|| first_spoken(&key.key, &call.model, snapshot.accounts()));
         let ask = Ask { key: &key.key, model: &call.model, protocol, only: None, affinity: None, now };
-        let candidates = || snapshot.accounts().iter().map(|entry| candidate(entry, protocol));
+        let candidates =
+            || snapshot.accounts().iter().map(|entry| entry.candidate(Operation::Generate, protocol));
         let refused = refused(&key.key, &call.model, now);
         let chosen = pick(candidates(), &ask).ok().map(|(position, _)| position);
         let chosen = chosen.filter(|_| refused.is_none());
@@ -39,17 +40,6 @@ fn first_spoken(key: &ApiKey, model: &str, accounts: &[std::sync::Arc<AccountEnt
     });
     let mut spoken = serving.flat_map(|entry| entry.provider.speaks(Operation::Generate));
     spoken.next().copied().unwrap_or(Protocol::Messages)
-}
-
-fn candidate(entry: &AccountEntry, protocol: Protocol) -> Candidate<'_> {
-    Candidate {
-        account: &entry.account,
-        speaks: entry.provider.speaks(Operation::Generate).contains(&protocol),
-        passed: None,
-        health: entry.state.health(),
-        in_flight: entry.state.in_flight(),
-        last_used: entry.state.last_used(),
-    }
 }
 
 fn refused(key: &ApiKey, model: &str, now: Timestamp) -> Option<String> {

@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shared::domain::{Account, ApiKey, Timestamp};
+use shared::domain::{Account, ApiKey, Operation, Protocol, Timestamp};
 use shared::redact::Secret;
 
 use crate::limits;
 use crate::provider::{Provider, provider};
-use crate::scheduler::Health;
 use crate::scheduler::health::{Cooldowns, Outcome};
+use crate::scheduler::{Candidate, Health};
 use crate::store::{CounterAsk, GroupId};
 
 /// A key with its counters.
@@ -53,6 +53,18 @@ impl AccountEntry {
     pub(super) fn new(account: Account, version: u64, secret: Secret, state: Arc<AccountState>) -> Self {
         let (group, counters) = (GroupId::of_account(&account.id), limits::counters(&account.limits));
         Self { provider: provider(account.kind), account, version, secret, group, counters, state }
+    }
+
+    /// What the scheduler sees of it.
+    pub fn candidate(&self, operation: Operation, protocol: Protocol) -> Candidate<'_> {
+        Candidate {
+            account: &self.account,
+            speaks: self.provider.speaks(operation).contains(&protocol),
+            passed: None,
+            health: self.state.health(),
+            in_flight: self.state.in_flight(),
+            last_used: self.state.last_used(),
+        }
     }
 }
 

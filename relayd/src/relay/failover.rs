@@ -114,7 +114,7 @@ impl Run<'_> {
         };
         let candidates = self.snapshot.accounts().iter().enumerate().map(|(position, entry)| Candidate {
             passed: self.passed.iter().find(|(at, _)| *at == position).map(|(_, passed)| *passed),
-            ..candidate(entry, call)
+            ..entry.candidate(call.target.operation, call.target.protocol)
         });
         pick(candidates, &ask).map(|(position, _)| position)
     }
@@ -201,18 +201,6 @@ impl Run<'_> {
         };
         let resting = self.faults.iter().filter_map(|(entry, _)| entry.state.health().cooling(now));
         resting.map(|cooling| cooling.until).chain(known).min()
-    }
-}
-
-/// What the scheduler sees of an account.
-pub(super) fn candidate<'a>(entry: &'a AccountEntry, call: &Call) -> Candidate<'a> {
-    Candidate {
-        account: &entry.account,
-        speaks: entry.provider.speaks(call.target.operation).contains(&call.target.protocol),
-        passed: None,
-        health: entry.state.health(),
-        in_flight: entry.state.in_flight(),
-        last_used: entry.state.last_used(),
     }
 }
 

@@ -34,8 +34,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it on an empty folder and adds what calls to `upstream` need.
-    pub async fn start(upstream: SocketAddr) -> Result<Self> {
+    /// Starts it on an empty folder.
+    pub fn spawn() -> Result<Starting> {
         let data = tempfile::Builder::new().prefix("relayd-bench-").tempdir()?;
         let port = free_port()?;
         let address: SocketAddr = ([127, 0, 0, 1], port).into();
@@ -44,7 +44,23 @@ impl Daemon {
         command.arg("--data").arg(data.path()).args(["--listen", &address.to_string()]);
         command.stdout(log.try_clone()?).stderr(log);
         let start = Instant::now();
-        let mut process = Process::start(&mut command)?;
+        let process = Process::start(&mut command)?;
+        Ok(Starting { process, address, start, data })
+    }
+}
+
+/// A daemon that was started.
+pub struct Starting {
+    process: Process,
+    address: SocketAddr,
+    start: Instant,
+    data: TempDir,
+}
+
+impl Starting {
+    /// Waits until it answers, and adds what calls to `upstream` need.
+    pub async fn ready(self, upstream: SocketAddr) -> Result<Daemon> {
+        let Self { mut process, address, start, data } = self;
         while !answers(address).await {
             if process.has_ended()? {
                 bail!("relayd ended: {}", std::fs::read_to_string(data.path().join("stderr.log"))?);
@@ -56,7 +72,7 @@ impl Daemon {
         }
         let ready = start.elapsed();
         let key = set_up(&data.path().join("relayd.sock"), upstream).await?;
-        Ok(Self { process, address, key, ready, _data: data })
+        Ok(Daemon { process, address, key, ready, _data: data })
     }
 }
 

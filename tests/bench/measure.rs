@@ -124,19 +124,34 @@ fn progress(text: &str) {
 type Cores = Option<(usize, usize)>;
 
 fn start_floor(upstream: std::net::SocketAddr, cores: Cores) -> Result<(Process, std::net::SocketAddr)> {
-    let (process, address) = Process::part(&["floor", &upstream.to_string()])?;
-    if let Some((measured, _)) = cores {
-        process.pin(measured)?;
-    }
-    Ok((process, address))
+    let home = Elsewhere::begin(cores)?;
+    let started = Process::part(&["floor", &upstream.to_string()])?;
+    home.end()?;
+    Ok(started)
 }
 
 async fn start_daemon(upstream: std::net::SocketAddr, cores: Cores) -> Result<Daemon> {
-    let daemon = Daemon::start(upstream).await?;
-    if let Some((measured, _)) = cores {
-        daemon.process.pin(measured)?;
+    let home = Elsewhere::begin(cores)?;
+    let command = Daemon::spawn()?;
+    home.end()?;
+    command.ready(upstream).await
+}
+
+/// While this lasts, what is started runs on the measured core from its first thread on: a daemon that is moved
+/// later has made its threads by then, as many as it saw cores.
+struct Elsewhere(Cores);
+
+impl Elsewhere {
+    fn begin(cores: Cores) -> Result<Self> {
+        if let Some((measured, _)) = cores {
+            process::pin_self(measured)?;
+        }
+        Ok(Self(cores))
     }
-    Ok(daemon)
+
+    fn end(self) -> Result<()> {
+        self.0.map_or(Ok(()), |(_, others)| process::pin_self(others))
+    }
 }
 
 fn daemon_target(daemon: &Daemon) -> Target {

@@ -59,6 +59,20 @@ async fn the_admin_socket_can_end_it_too() {
     assert!(rig.daemon.ended().await.success());
 }
 
+/// Nor one that does not take its answer.
+#[tokio::test]
+async fn an_admin_caller_that_stops_speaking_does_not_hold_it_up() {
+    use std::io::Write;
+
+    let mut rig = Rig::start().await;
+    let mut caller = std::os::unix::net::UnixStream::connect(rig.daemon.socket()).unwrap();
+    caller.write_all(b"POST /v1/status HTTP/1.1\r\nhost: relayd\r\ncontent-length: 2\r\n\r\n{").unwrap();
+    // Answered after it on the same runtime: the first caller was read by then.
+    rig.daemon.call(&ListAccounts {}).await;
+    rig.daemon.terminate();
+    assert!(rig.daemon.ended().await.success());
+}
+
 #[tokio::test]
 async fn a_restart_keeps_keys_accounts_and_usage() {
     let mut rig = Rig::start().await;

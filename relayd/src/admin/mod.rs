@@ -14,6 +14,7 @@ mod view;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
 use shared::domain::Timestamp;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use socket::{Socket, SocketError};
@@ -33,6 +35,8 @@ use crate::upstream::Upstream;
 
 /// A call's size: a price list is the largest.
 const CALL_BYTES_MAX: usize = 64 << 20;
+/// How long a call may take to arrive.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the admin API works on.
 pub struct Admin {
@@ -116,6 +120,9 @@ enum Invalid {
     /// It is larger than any call.
     #[error("the call is too large")]
     Size,
+    /// It did not arrive.
+    #[error("the call did not arrive in time")]
+    Late,
     /// A name is empty or too long, or holds characters that names have not.
     #[error(
         "a name has 1 to 100 characters, none of them a control character, and does not begin with \"key_\" or \"acc_\""
@@ -223,9 +230,10 @@ impl Admin {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let answer = if parts.method == Method::POST {
-            match Limited::new(body, CALL_BYTES_MAX).collect().await {
-                Ok(body) => self.dispatch(path, &body.to_bytes(), peer).await,
-                Err(_) => Some(Err(Invalid::Size.into())),
+            match timeout(CALL_TIMEOUT, Limited::new(body, CALL_BYTES_MAX).collect()).await {
+                Ok(Ok(body)) => self.dispatch(path, &body.to_bytes(), peer).await,
+                Ok(Err(_)) => Some(Err(Invalid::Size.into())),
+                Err(_) => Some(Err(Invalid::Late.into())),
             }
         } else {
             None

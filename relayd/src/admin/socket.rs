@@ -5,15 +5,21 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Admin, Peer};
+
+/// How long callers have to take their answers when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Why there is no admin socket.
 #[derive(Debug, thiserror::Error)]
@@ -59,26 +65,41 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), is_for_group })
     }
 
-    /// Serves calls until told to end; calls that are being answered then are answered.
+    /// Serves calls until told to end; calls that are being answered then are answered, within a bound.
     pub async fn serve(self, admin: Arc<Admin>, end: CancellationToken) {
         let graceful = GracefulShutdown::new();
+        let mut callers = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 () = end.cancelled() => break,
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.spawn(stream, &admin, &graceful),
+                Ok((stream, _)) => {
+                    while callers.try_join_next().is_some() {}
+                    if let Some(connection) = self.connection(stream, &admin, &graceful) {
+                        callers.spawn(connection);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "an admin connection was not accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
-        graceful.shutdown().await;
+        if timeout(LAST_ANSWERS, graceful.shutdown()).await.is_err() {
+            tracing::warn!("an admin caller does not take its answer and is cut off");
+        }
+        callers.shutdown().await;
     }
 
-    fn spawn(&self, stream: UnixStream, admin: &Arc<Admin>, graceful: &GracefulShutdown) {
+    /// Serves a caller, if it may speak.
+    fn connection(
+        &self,
+        stream: UnixStream,
+        admin: &Arc<Admin>,
+        graceful: &GracefulShutdown,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let peer = match stream.peer_cred() {
             Ok(credentials) => Peer {
                 uid: credentials.uid(),
@@ -86,12 +107,12 @@ impl Socket {
             },
             Err(error) => {
                 tracing::warn!(%error, "an admin caller could not be identified");
-                return;
+                return None;
             }
         };
         if !self.is_allowed(peer.uid) {
             tracing::warn!(uid = peer.uid, "an admin caller was turned away");
-            return;
+            return None;
         }
         let admin = admin.clone();
         let service = service_fn(move |request| {
@@ -101,11 +122,11 @@ impl Socket {
         let connection =
             http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        Some(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "admin connection ended");
             }
-        });
+        })
     }
 
     /// Root and the daemon's own user; for a service also whoever the file's group lets in.

@@ -62,9 +62,11 @@ impl Lane {
         Ok(())
     }
 
-    /// Why requests are not being opened, if they are not.
+    /// Why requests are not being opened, if they are not. Whoever asks makes the lane look for room again:
+    /// where nobody sends requests because of the answer, nothing else would.
     pub fn refusal(&self) -> Option<&'static str> {
         if self.is_refusing.load(Ordering::Relaxed) {
+            self.epoch.wake.mark_dirty();
             Some("it has no room, or cannot be written")
         } else if self.is_failing.load(Ordering::Relaxed) {
             Some("it cannot be written; ends of requests are kept in memory")
@@ -151,6 +153,9 @@ impl Lane {
         };
         if let Some(capacity) = missing {
             self.prepare_spare(capacity);
+        }
+        if self.is_refusing.load(Ordering::Relaxed) && self.locked().has_room(&self.epoch) {
+            self.is_refusing.store(false, Ordering::Relaxed);
         }
     }
 

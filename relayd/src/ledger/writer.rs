@@ -19,6 +19,8 @@ use crate::store::Closed;
 
 /// What an [`Opened`] or an [`Attempt`] may have, with its frame.
 const OPEN_FRAME_BYTES_MAX: usize = 16 << 10;
+/// What an opening and its end rarely exceed, each of them.
+const OPENING_BYTES: u64 = 4 << 10;
 /// What the end of a request has beyond what its beginning has: frame, times, usage, the priced model.
 const CLOSED_BYTES_MORE: u64 = 640;
 /// What the end of a request has for an attempt beyond what the attempt's record has.
@@ -168,6 +170,11 @@ impl Writer {
 
     pub(super) fn has_unwritten(&self) -> bool {
         !self.unwritten.is_empty()
+    }
+
+    /// Whether a request could be opened now.
+    pub(super) fn has_room(&mut self, epoch: &Epoch) -> bool {
+        !self.has_unwritten() && self.make_room(epoch, OPENING_BYTES, OPENING_BYTES).is_ok()
     }
 
     /// The size of the spare that should be there and is not.

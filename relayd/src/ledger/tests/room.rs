@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -104,6 +105,24 @@ fn a_full_journal_takes_requests_again_when_the_store_does() {
         assert!(ledger.view().disk_bytes <= ledger.view().disk_bytes_max);
     }
     home.assert_booked(&store, &(1..next).map(closed).collect::<Vec<_>>());
+    home.stop(ledger);
+}
+
+/// A balancer that was told so sends no more requests, and one of those would have found the room.
+#[test]
+fn a_lane_that_refused_finds_room_without_a_request() {
+    let home = Home::new();
+    let store = home.store();
+    let (ledger, lanes) = home.start(&store, Settings { bytes_max: 60 << 10, ..home.settings() });
+    let taken = fill(&lanes[0], 1);
+    assert!(lanes[0].refusal().is_some());
+    (1..=taken).for_each(|number| lanes[0].close(&closed(number)));
+    home.flush(&ledger);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while lanes[0].refusal().is_some() {
+        assert!(Instant::now() < deadline, "it still refuses");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     home.stop(ledger);
 }
 

@@ -206,6 +206,10 @@ pub const DEFAULT_WEIGHT: u8 = 1;
 impl Account {
     /// Whether a client may ask this account for a model. The simulator has `sim-*` where nothing is named.
     pub fn serves(&self, model: &str) -> bool {
+        // As a segment of a path, they would lead to another part of the API.
+        if matches!(model, "." | "..") {
+            return false;
+        }
         if self.model_map.contains_key(model) {
             return true;
         }
@@ -284,6 +288,8 @@ mod tests {
         };
         for (account, model, serves, upstream) in [
             (&plain, "anything", true, "anything"),
+            (&plain, "..", false, ".."),
+            (&plain, "..x", true, "..x"),
             (&listed, "claude-opus-4", true, "claude-opus-4"),
             (&listed, "gpt-5", false, "gpt-5"),
             (&mapped, "fast", true, "haiku"),

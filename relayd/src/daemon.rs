@@ -1,10 +1,9 @@
 //! Builds the parts in order, runs them until told to stop, and drains them: stop accepting, let calls end,
 //! flush the ledger, close the store.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -289,19 +288,13 @@ fn admin_socket(data: &Path) -> Result<Socket, RunError> {
 fn node_number(data: &Path) -> Result<u32, RunError> {
     let path = data.join("node");
     let failed = |source| RunError::Data { path: path.clone(), source };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let number = u32::from_str_radix(text.trim(), 16);
-            return number.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)));
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Err(_) => {}
+    if !path.exists() {
+        let random: [u8; 4] = shared::crypto::random().map_err(|error| failed(io::Error::other(error)))?;
+        keyfile::create(&path, &format!("{:08x}\n", u32::from_be_bytes(random))).map_err(failed)?;
     }
-    let random: [u8; 4] = shared::crypto::random().map_err(|error| failed(io::Error::other(error)))?;
-    let number = u32::from_be_bytes(random);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-    writeln!(file, "{number:08x}").map_err(failed)?;
-    Ok(number)
+    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    u32::from_str_radix(text.trim(), 16)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 /// Not being a service is no failure.

@@ -1,5 +1,5 @@
 //! Where the sealing key comes from: a systemd credential, the environment, or a file that is made at the first
-//! start.
+//! start: once, whole or not at all, also when the power fails.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -79,25 +79,38 @@ fn parse(text: &Secret, place: &str) -> Result<SealingKey, KeyFileError> {
         .map_err(|source| KeyFileError::Malformed { place: place.to_owned(), source })
 }
 
-/// Written under another name first, so that a crash never leaves half a key.
+/// Of several processes that start at once, one makes the key and all read it.
 fn make(path: &Path) -> Result<SealingKey, KeyFileError> {
-    let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     let key = SealingKey::generate()
         .map_err(|source| KeyFileError::Malformed { place: "a new key".to_owned(), source })?;
-    let draft = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(failed)?;
-    writeln!(file, "{}", key.to_hex().expose()).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&draft, path).map_err(failed)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    let text = Secret::new(format!("{}\n", key.to_hex().expose()));
+    match create(path, text.expose()) {
+        Ok(true) => Ok(key),
+        Ok(false) => read(path),
+        Err(source) => Err(KeyFileError::Io { path: path.to_owned(), source }),
     }
-    Ok(key)
+}
+
+/// Makes a file for its owner alone; tells whether it did. A file that is there stays as it is.
+pub fn create(path: &Path, text: &str) -> io::Result<bool> {
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let created = write(&draft, text).and_then(|()| match std::fs::hard_link(&draft, path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    });
+    // Best effort: a draft that stays is nobody's.
+    drop(std::fs::remove_file(&draft));
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    created
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -128,16 +141,20 @@ mod tests {
         let file = folder.join("sealing.key");
         assert!(matches!(load(&file, true), Err(KeyFileError::Lost(_))));
         assert!(!file.exists());
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&file)
-            .unwrap()
-            .write_all(b"hello")
-            .unwrap();
+        create(&file, "hello").unwrap();
         assert!(matches!(load(&file, true), Err(KeyFileError::Malformed { .. })));
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_first_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sealing.key");
+        assert!(create(&path, "first").unwrap());
+        assert!(!create(&path, "second").unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a draft is left");
+        assert!(create(&folder.path().join("nowhere/file"), "x").is_err());
     }
 }

@@ -4,6 +4,7 @@
 pub mod address;
 mod throttle;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ pub struct Presented<'a> {
 }
 
 /// The key from the first of the five places that holds one.
-fn presented(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'a, str>> {
     let header = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?.trim();
         (!value.is_empty()).then_some(value)
@@ -101,10 +102,10 @@ fn presented(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
         .or_else(authorization)
         .or_else(|| header("api-key"));
     if let Some(key) = found {
-        return Some(key.to_owned());
+        return Some(Cow::Borrowed(key));
     }
     let value = query?.split('&').find_map(|pair| pair.strip_prefix("key="))?;
-    (!value.is_empty()).then(|| decode(value).into_owned())
+    (!value.is_empty()).then(|| decode(value))
 }
 
 #[cfg(test)]

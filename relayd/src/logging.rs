@@ -1,5 +1,5 @@
 //! Where log lines go: standard error, or a file that is rotated by size and count. Writing never holds a call
-//! up: lines that a slow disk cannot take are dropped and counted.
+//! up: lines that a slow disk cannot take are dropped.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

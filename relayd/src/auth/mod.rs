@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 use shared::domain::Timestamp;
 use shared::domain::key::Unusable;
 
@@ -17,6 +17,10 @@ pub use throttle::Throttle;
 
 use crate::directory::{Directory, EditError, KeyEntry};
 use crate::percent::decode;
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// Why a client may not come in.
 #[derive(Debug, thiserror::Error)]
@@ -85,22 +89,22 @@ pub struct Presented<'a> {
 
 /// The key from the first of the five places that holds one.
 fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'a, str>> {
-    let header = |name: &str| {
+    let header = |name: &HeaderName| {
         let value = headers.get(name)?.to_str().ok()?.trim();
         (!value.is_empty()).then_some(value)
     };
     let authorization = || {
-        let value = header(AUTHORIZATION.as_str())?;
+        let value = header(&AUTHORIZATION)?;
         let token = match value.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
             _ => value,
         };
         (!token.is_empty()).then_some(token)
     };
-    let found = header("x-api-key")
-        .or_else(|| header("x-goog-api-key"))
+    let found = header(&X_API_KEY)
+        .or_else(|| header(&X_GOOG_API_KEY))
         .or_else(authorization)
-        .or_else(|| header("api-key"));
+        .or_else(|| header(&API_KEY));
     if let Some(key) = found {
         return Some(Cow::Borrowed(key));
     }
@@ -110,7 +114,7 @@ fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 

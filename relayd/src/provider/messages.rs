@@ -1,6 +1,6 @@
 //! What every server that follows Anthropic's API has in common.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use shared::domain::{Operation, Protocol};
 
 use super::{Call, Caller, ProviderError, bearer, sensitive, start, versioned, with_query};
@@ -8,6 +8,8 @@ use crate::protocol::Splice;
 
 /// The version that is asked for when the client names none (documentation of the Messages API, "Versions").
 const VERSION: &str = "2023-06-01";
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// A Messages call to a server that follows Anthropic's API.
 pub(super) fn request(caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
@@ -16,7 +18,7 @@ pub(super) fn request(caller: Caller<'_>, call: Call<'_>) -> Result<Request<Spli
         (Protocol::Messages, Operation::CountTokens) => "/count_tokens",
         (other, _) => return Err(ProviderError::NotSpoken(other)),
     };
-    let uri = with_query(format!("{}{path}", endpoint(&caller.account.base_url)), call.query, &[]);
+    let uri = with_query(endpoint(&caller.account.base_url) + path, call.query, &[]);
     let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
     let headers = request.headers_mut();
     headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
@@ -36,17 +38,17 @@ pub(super) fn models(caller: Caller<'_>) -> Result<Request<Splice>, ProviderErro
 /// The base URL may be written with or without `/v1` and `/messages`.
 fn endpoint(base_url: &str) -> String {
     let base = base_url.trim_end_matches('/');
-    if base.ends_with("/messages") { base.to_owned() } else { format!("{}/messages", versioned(base, "v1")) }
+    if base.ends_with("/messages") { base.to_owned() } else { versioned(base, "v1") + "/messages" }
 }
 
 /// Anthropic's own keys go in `x-api-key`; compatible servers expect theirs as a bearer token.
 fn authenticate(caller: Caller<'_>, headers: &mut HeaderMap) -> Result<(), ProviderError> {
     let secret = caller.secret;
     if secret.expose().starts_with("sk-ant-") {
-        headers.insert("x-api-key", sensitive(secret.expose())?);
+        headers.insert(API_KEY, sensitive(secret.expose())?);
     } else {
         headers.insert(header::AUTHORIZATION, bearer(secret)?);
     }
-    headers.entry("anthropic-version").or_insert(HeaderValue::from_static(VERSION));
+    headers.entry(ANTHROPIC_VERSION).or_insert(HeaderValue::from_static(VERSION));
     Ok(())
 }

@@ -209,12 +209,13 @@ fn sensitive(text: &str) -> Result<HeaderValue, ProviderError> {
 }
 
 fn bearer(secret: &Secret) -> Result<HeaderValue, ProviderError> {
-    sensitive(&format!("Bearer {}", secret.expose()))
+    sensitive(&["Bearer ", secret.expose()].concat())
 }
 
 /// Joins a URL and the client's query, without the places where a client may have put its key.
 fn with_query(url: String, query: Option<&str>, dropped: &[&str]) -> String {
-    let kept = query.unwrap_or_default().split('&').filter(|pair| {
+    let Some(query) = query else { return url };
+    let kept = query.split('&').filter(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
         !pair.is_empty() && name != "key" && !dropped.contains(&name)
     });
@@ -243,7 +244,7 @@ fn path_segment(model: &str) -> String {
 fn versioned(base_url: &str, version: &str) -> String {
     let base = base_url.trim_end_matches('/');
     let has_version = path(base).rsplit('/').next().is_some_and(is_version);
-    if has_version { base.to_owned() } else { format!("{base}/{version}") }
+    if has_version { base.to_owned() } else { [base, "/", version].concat() }
 }
 
 /// `v1`, `v1beta`, `v4`, …

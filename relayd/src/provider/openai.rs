@@ -26,7 +26,7 @@ impl Provider for Openai {
         };
         let base = base(&caller.account.base_url);
         // `api-version` comes from clients built for Azure and means nothing here.
-        let uri = with_query(format!("{base}/{path}"), call.query, &["api-version"]);
+        let uri = with_query([&base, "/", path].concat(), call.query, &["api-version"]);
         let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
         let headers = request.headers_mut();
         headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use shared::domain::key::UsageMode;
 use shared::domain::{Account, AccountId, Operation, Protocol, RequestId, Timestamp, Usage};
 
@@ -125,10 +125,16 @@ async fn read_head(target: &Target, body: Bytes) -> Result<(Head, Bytes), RelayE
 }
 
 /// Headers in which clients name their session, the most telling first.
-const SESSION_HEADERS: [&str; 5] =
-    ["x-claude-code-session-id", "session-id", "session_id", "x-session-id", "thread-id"];
+static SESSION_HEADERS: [HeaderName; 5] = [
+    HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("session-id"),
+    HeaderName::from_static("session_id"),
+    HeaderName::from_static("x-session-id"),
+    HeaderName::from_static("thread-id"),
+];
 
 fn session_name<'a>(headers: &'a HeaderMap, head: &'a Head) -> Option<&'a str> {
-    let header = |name: &&str| headers.get(*name)?.to_str().ok().filter(|value| !value.is_empty());
+    let header =
+        |name: &'static HeaderName| headers.get(name)?.to_str().ok().filter(|value| !value.is_empty());
     head.session.as_deref().or_else(|| SESSION_HEADERS.iter().find_map(header))
 }

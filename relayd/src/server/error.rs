@@ -99,8 +99,3 @@ impl ServerError {
         response
     }
 }
-
-/// The protocol in which a request is answered when it fails.
-pub(super) fn protocol_of(parts: &http::request::Parts) -> Protocol {
-    super::spoken(parts.uri.path(), &parts.headers)
-}

@@ -89,12 +89,12 @@ impl Server {
         let mut response = if parts.method == Method::OPTIONS && origin.is_some() {
             cors::preflight(&parts.headers)
         } else {
-            let asked = Asked { id, now, address, parts };
-            let protocol = error::protocol_of(&asked.parts);
-            match self.dispatch(asked, &mut body).await {
+            let mut asked = Asked { id, now, address, parts };
+            match self.dispatch(&mut asked, &mut body).await {
                 Ok(response) => response,
                 Err(error) => {
                     linger(body);
+                    let protocol = spoken(asked.parts.uri.path(), &asked.parts.headers);
                     error.render(protocol, id, relay.clock.now())
                 }
             }
@@ -109,7 +109,11 @@ impl Server {
         response
     }
 
-    async fn dispatch(&self, asked: Asked, body: &mut Incoming) -> Result<Response<ReplyBody>, ServerError> {
+    async fn dispatch(
+        &self,
+        asked: &mut Asked,
+        body: &mut Incoming,
+    ) -> Result<Response<ReplyBody>, ServerError> {
         let parts = &asked.parts;
         if asks_for_web_socket(&parts.headers) {
             return Err(ServerError::Upgrade);
@@ -125,22 +129,23 @@ impl Server {
                 Ok(json(&serde_json::json!({"success": true})))
             }
             Route::Models(protocol) => {
-                let key = self.authenticate(&asked).await?;
+                let key = self.authenticate(asked).await?;
                 Ok(models::list(&self.worker.relay, &key, protocol))
             }
             Route::Model(protocol, id) => {
-                let key = self.authenticate(&asked).await?;
+                let key = self.authenticate(asked).await?;
                 models::one(&self.worker.relay, &key, protocol, &id)
             }
             Route::KeyInfo(view) => {
-                let key = self.authenticate(&asked).await?;
+                let key = self.authenticate(asked).await?;
                 Ok(owner::view(&self.worker.relay, &key, view, asked.now).await?)
             }
             Route::Relay(target) => {
-                let key = self.authenticate(&asked).await?;
-                let Asked { id, parts, .. } = asked;
-                let query = parts.uri.query().map(str::to_owned);
-                let incomer = Incomer { id, target, key, headers: parts.headers, query, body };
+                let key = self.authenticate(asked).await?;
+                // For an error, the path alone tells the protocol of such a route.
+                let headers = std::mem::take(&mut asked.parts.headers);
+                let query = asked.parts.uri.query().map(str::to_owned);
+                let incomer = Incomer { id: asked.id, target, key, headers, query, body };
                 Ok(relay::relay(&self.worker, incomer).await?)
             }
         }

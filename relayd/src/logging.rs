@@ -113,7 +113,8 @@ impl Write for Rotating {
     /// The appender hands over whole lines, so no line is torn between two files.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
-            self.rotate()?;
+            // What cannot be renamed grows on: a log that is too long is better than none.
+            drop(self.rotate());
         }
         let written = self.file.write(line)?;
         self.bytes += written as u64;

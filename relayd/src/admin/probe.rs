@@ -6,7 +6,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Limited};
 use serde_json::json;
 use shared::admin::{TestAccount, TestReport};
-use shared::domain::{Account, AccountKind, Operation, Protocol};
+use shared::domain::{Account, Operation, Protocol};
 
 use super::{Admin, AdminError};
 use crate::directory::AccountEntry;
@@ -41,11 +41,7 @@ impl Admin {
         request: Request<Splice>,
         started: Instant,
     ) -> Result<TestReport, Box<dyn std::error::Error + Send + Sync>> {
-        let egress = match account.kind {
-            AccountKind::Simulator => Egress::Simulator,
-            _ => Egress::Direct,
-        };
-        let reply = self.upstream.send(egress, request).await?;
+        let reply = self.upstream.send(Egress::of(account.kind), request).await?;
         let first_byte_ms = millis(started);
         let status = reply.status();
         let body = Limited::new(reply.into_body(), REPLY_BYTES_MAX).collect().await?.to_bytes();

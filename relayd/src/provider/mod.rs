@@ -3,9 +3,7 @@
 
 mod anthropic;
 mod azure;
-mod ccr;
 mod gemini;
-mod messages;
 mod openai;
 mod simulator;
 
@@ -103,8 +101,7 @@ pub struct ErrorReply<'a> {
 /// The provider of a kind of account.
 pub fn provider(kind: AccountKind) -> &'static dyn Provider {
     match kind {
-        AccountKind::ClaudeConsole => &anthropic::Anthropic,
-        AccountKind::Ccr => &ccr::Ccr,
+        AccountKind::ClaudeConsole | AccountKind::Ccr => &anthropic::Anthropic,
         AccountKind::OpenaiResponses => &openai::Openai,
         AccountKind::GeminiApi => &gemini::Gemini,
         AccountKind::AzureOpenai => &azure::Azure,

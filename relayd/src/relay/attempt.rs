@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use shared::domain::{AccountKind, Timestamp};
+use shared::domain::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Worker;
@@ -91,7 +91,7 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
             return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
         }
     };
-    let response = match worker.upstream.send(egress(entry.account.kind), request).await {
+    let response = match worker.upstream.send(Egress::of(entry.account.kind), request).await {
         Ok(response) => response,
         Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
     };
@@ -99,14 +99,6 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
         return refused(worker, call, entry, response).await;
     }
     hold(worker, call, entry, response).await
-}
-
-/// The way out that an account's traffic takes.
-pub(super) const fn egress(kind: AccountKind) -> Egress {
-    match kind {
-        AccountKind::Simulator => Egress::Simulator,
-        _ => Egress::Direct,
-    }
 }
 
 fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry) -> Fault {

@@ -4,7 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
@@ -68,8 +71,9 @@ impl Body for ReplyBody {
     }
 }
 
-/// Headers that belong to one connection, or tell the client whose account served it.
-const WITHHELD: [HeaderName; 13] = [
+/// Headers that belong to one connection, tell the client whose account served it, or let web pages read what
+/// our own setting does not.
+const WITHHELD: [HeaderName; 18] = [
     CONNECTION,
     TE,
     TRAILER,
@@ -83,6 +87,11 @@ const WITHHELD: [HeaderName; 13] = [
     HeaderName::from_static("anthropic-organization-id"),
     HeaderName::from_static("anthropic-workspace-id"),
     HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN,
 ];
 
 /// The head of an upstream's reply as the client gets it.

@@ -145,8 +145,6 @@ impl Settlement {
         self.in_flight = Some(entry.state.enter(now));
         let Some(book) = &mut self.book else { return Ok(()) };
         let account = &entry.account;
-        book.closed.attempts += 1;
-        book.closed.account = Some(account.id.clone());
         account.upstream_model(&call.model).clone_into(&mut book.sent_model);
         book.price_as.clone_from(&account.price_as);
         book.price_prefix = (account.kind == AccountKind::AzureOpenai).then_some("azure/");
@@ -154,14 +152,16 @@ impl Settlement {
         book.estimate_cost = cost.total;
         let attempt = Attempt {
             request: call.id,
-            number: book.closed.attempts,
+            number: book.closed.attempts + 1,
             account: account.id.clone(),
             model: book.sent_model.clone(),
             at: now,
             bookings: book.bookings_of(&entry.group),
         };
         if book.is_opened {
-            return self.worker.lane.attempt(&attempt);
+            self.worker.lane.attempt(&attempt)?;
+            book.count_attempt(attempt.account);
+            return Ok(());
         }
         let opened = Opened {
             request: call.id,
@@ -180,6 +180,7 @@ impl Settlement {
         };
         self.worker.lane.open(&opened, &attempt)?;
         book.is_opened = true;
+        book.count_attempt(attempt.account);
         Ok(())
     }
 
@@ -260,6 +261,12 @@ impl Book {
         // Azure charges its own prices, under its own names, for models that have another maker's name.
         let own = [format!("{prefix}{reply_model}"), format!("{prefix}{}", self.sent_model)];
         self.prices.cost(&[&own[0], &own[1], reply_model, &self.sent_model, stand_in], usage, tier)
+    }
+
+    /// The journal has it: the account will be called.
+    fn count_attempt(&mut self, account: AccountId) {
+        self.closed.attempts += 1;
+        self.closed.account = Some(account);
     }
 
     fn bookings_of(&self, group: &GroupId) -> Vec<Booking> {

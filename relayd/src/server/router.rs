@@ -244,7 +244,7 @@ fn gemini(segments: &[&str]) -> Option<Route> {
 
 /// The named route with the fewest differing segments; ties go to the one whose letters differ least.
 fn nearest(path: &str) -> &'static str {
-    let path: String = path.chars().take(200).collect::<String>().to_lowercase();
+    let path: String = path.chars().take(64).collect::<String>().to_lowercase();
     NAMED.iter().copied().min_by_key(|named| distance(&path, named)).unwrap_or("/v1/messages")
 }
 

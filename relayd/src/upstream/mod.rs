@@ -10,6 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use shared::domain::AccountKind;
 
 pub use tls::TlsError;
 
@@ -23,6 +24,16 @@ pub enum Egress {
     Direct,
     /// To the simulator in this process.
     Simulator,
+}
+
+impl Egress {
+    /// The way out of a kind of account.
+    pub const fn of(kind: AccountKind) -> Self {
+        match kind {
+            AccountKind::Simulator => Self::Simulator,
+            _ => Self::Direct,
+        }
+    }
 }
 
 /// Deadlines and bounds of upstream traffic.

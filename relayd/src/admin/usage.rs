@@ -7,7 +7,7 @@ use shared::domain::{AccountId, KeyId, Provenance, Timestamp};
 
 use super::{Admin, AdminError};
 use crate::directory::Snapshot;
-use crate::store::{Closed, Rollup, RollupKey, RowQuery};
+use crate::store::{Closed, Rollup, RollupKey, RollupQuery, RowQuery};
 
 const ROWS_DEFAULT: u32 = 100;
 const ROWS_MAX: u32 = 10_000;
@@ -23,13 +23,11 @@ impl Admin {
             let up = until.as_millis().saturating_add(HOUR_MS - 1);
             Timestamp::from_millis(up).hour()
         });
-        let rollups = self.directory.store().rollups(call.since.map(Timestamp::hour), until).await?;
+        let query = RollupQuery { since: call.since.map(Timestamp::hour), until, key, account };
+        let rollups = self.directory.store().rollups(query).await?;
         let mut sums: BTreeMap<(Option<String>, String), Rollup> = BTreeMap::new();
         for (place, rollup) in &rollups {
-            let is_wanted = key.as_ref().is_none_or(|key| place.key.as_ref() == Some(key))
-                && account.as_ref().is_none_or(|account| place.account.as_ref() == Some(account))
-                && call.model.as_ref().is_none_or(|model| place.model == *model);
-            if is_wanted {
+            if call.model.as_ref().is_none_or(|model| place.model == *model) {
                 *sums.entry(label(call.by, place, &snapshot)).or_default() += rollup;
             }
         }

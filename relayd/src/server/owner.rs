@@ -7,7 +7,7 @@ use shared::domain::{Timestamp, UsageClass};
 use super::router::OwnerView;
 use crate::directory::KeyEntry;
 use crate::relay::{Relay, ReplyBody};
-use crate::store::{Rollup, StoreError};
+use crate::store::{Rollup, RollupQuery, StoreError};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -125,10 +125,12 @@ async fn sums(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Sums, Sto
     let day = now.as_millis() - now.as_millis().rem_euclid(DAY_MS);
     let month = month_start(now);
     let mut sums = Sums::default();
-    for (place, rollup) in relay.directory.store().rollups(Some(key.key.created_at.hour()), None).await? {
-        if place.key.as_ref() != Some(&key.key.id) {
-            continue;
-        }
+    let query = RollupQuery {
+        since: Some(key.key.created_at.hour()),
+        key: Some(key.key.id.clone()),
+        ..RollupQuery::default()
+    };
+    for (place, rollup) in relay.directory.store().rollups(query).await? {
         sums.total += &rollup;
         if place.hour >= month {
             sums.month += &rollup;

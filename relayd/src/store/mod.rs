@@ -183,6 +183,19 @@ pub struct RowQuery {
     pub limit: usize,
 }
 
+/// Which hourly sums to read, in the order of their keys.
+#[derive(Clone, Debug, Default)]
+pub struct RollupQuery {
+    /// Hours from this time on.
+    pub since: Option<Timestamp>,
+    /// Hours before this time.
+    pub until: Option<Timestamp>,
+    /// Only sums of this key.
+    pub key: Option<KeyId>,
+    /// Only sums of this account.
+    pub account: Option<AccountId>,
+}
+
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreState {
@@ -249,12 +262,8 @@ pub trait Store: Send + Sync + 'static {
     /// Ledger rows, newest first.
     fn rows(&self, query: RowQuery) -> Answer<'_, Vec<Closed>>;
 
-    /// Hourly sums with `since <= hour < until`, in the order of their keys.
-    fn rollups(
-        &self,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-    ) -> Answer<'_, Vec<(RollupKey, Rollup)>>;
+    /// Hourly sums.
+    fn rollups(&self, query: RollupQuery) -> Answer<'_, Vec<(RollupKey, Rollup)>>;
 
     /// Drops ledger rows opened before a time and rollups of hours before another; gives how many rows went.
     fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64>;

@@ -13,7 +13,7 @@ use crate::store::contract::Folder;
 use crate::store::embedded::Embedded;
 use crate::store::{
     Answer, Closed, CounterId, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
-    RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
 /// A store that fails when it is told to.
@@ -124,12 +124,8 @@ impl Store for Moody {
         Box::pin(async move { self.inner().rows(query).await })
     }
 
-    fn rollups(
-        &self,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-    ) -> Answer<'_, Vec<(RollupKey, Rollup)>> {
-        Box::pin(async move { self.inner().rollups(since, until).await })
+    fn rollups(&self, query: RollupQuery) -> Answer<'_, Vec<(RollupKey, Rollup)>> {
+        Box::pin(async move { self.inner().rollups(query).await })
     }
 
     fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64> {

@@ -19,7 +19,7 @@ use super::{Attempt, Lane, Ledger, Opened, Settings};
 use crate::clock::Clock;
 use crate::store::contract::{Folder, closed as closed_row};
 use crate::store::embedded::Embedded;
-use crate::store::{Booking, Closed, CounterId, GroupId, Rates, RowQuery, Store, WindowRule};
+use crate::store::{Booking, Closed, CounterId, GroupId, Rates, RollupQuery, RowQuery, Store, WindowRule};
 
 const IN_TOTAL: CounterId = CounterId { metric: Metric::Requests, window: WindowRule::Lifetime };
 
@@ -142,7 +142,7 @@ impl Home {
     /// Every one of `rows` is booked once, in the rows, the sums and the counters.
     fn assert_booked(&self, store: &Arc<dyn Store>, rows: &[Closed]) {
         assert_eq!(self.rows(store), rows);
-        let sums = self.runtime.block_on(store.rollups(None, None)).unwrap();
+        let sums = self.runtime.block_on(store.rollups(RollupQuery::default())).unwrap();
         let given_up = rows.iter().flat_map(|row| &row.given_up);
         let calls = rows.len() + given_up.clone().count();
         assert_eq!(sums.iter().map(|(_, sum)| sum.requests).sum::<u64>(), calls as u64);

@@ -6,7 +6,9 @@ use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
 
 use super::{CONCURRENT, IN_TOTAL, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
-use crate::store::{Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RowQuery, Standing, StoreState};
+use crate::store::{
+    Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Standing, StoreState,
+};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -80,7 +82,7 @@ pub(in crate::store) fn applying_twice_is_applying_once(subject: &mut Subject) {
     let check = |subject: &Subject, applied: u64| {
         assert_eq!(subject.sums("k", IN_TOTAL, 0).0, applied);
         assert_eq!(rows(subject, all()).len() as u64, applied);
-        let sums = subject.wait(subject.store().rollups(None, None)).unwrap();
+        let sums = subject.wait(subject.store().rollups(RollupQuery::default())).unwrap();
         assert_eq!(sums.iter().map(|(_, sum)| sum.requests).sum::<u64>(), applied);
     };
     subject.apply(&entries[..3]);
@@ -166,15 +168,48 @@ pub(in crate::store) fn rollups_are_the_sums_of_rows(subject: &mut Subject) {
         }
         subject.apply(&batch);
     }
-    let sums = subject.wait(subject.store().rollups(None, None)).unwrap();
+    let sums = subject.wait(subject.store().rollups(RollupQuery::default())).unwrap();
     assert_eq!(sums, expected.clone().into_iter().collect::<Vec<_>>());
     assert!(sums.iter().any(|(_, sum)| sum.cost_nanos > i128::from(i64::MAX)));
+    queries_give_their_own(subject, &expected);
     let (since, until) = (at(HOUR_MS), at(2 * HOUR_MS));
-    let sums = subject.wait(subject.store().rollups(Some(since), Some(until))).unwrap();
+    let sums = subject
+        .wait(subject.store().rollups(RollupQuery {
+            since: Some(since),
+            until: Some(until),
+            ..RollupQuery::default()
+        }))
+        .unwrap();
     expected.retain(|key, _| key.hour == since);
     assert!(!sums.is_empty());
     assert_eq!(sums, expected.into_iter().collect::<Vec<_>>());
-    assert_eq!(subject.wait(subject.store().rollups(Some(until), Some(since))).unwrap(), []);
+    assert_eq!(
+        subject
+            .wait(subject.store().rollups(RollupQuery {
+                since: Some(until),
+                until: Some(since),
+                ..RollupQuery::default()
+            }))
+            .unwrap(),
+        []
+    );
+}
+
+/// For every key and every account there is.
+fn queries_give_their_own(subject: &mut Subject, expected: &BTreeMap<RollupKey, Rollup>) {
+    let keys = expected.keys().map(|place| RollupQuery { key: place.key.clone(), ..RollupQuery::default() });
+    let accounts =
+        expected.keys().map(|place| RollupQuery { account: place.account.clone(), ..RollupQuery::default() });
+    for query in keys.chain(accounts).collect::<Vec<_>>() {
+        let wanted = |place: &RollupKey| {
+            (query.key.is_none() || place.key == query.key)
+                && (query.account.is_none() || place.account == query.account)
+        };
+        let own: Vec<_> = expected.clone().into_iter().filter(|(place, _)| wanted(place)).collect();
+        assert_eq!(subject.wait(subject.store().rollups(query.clone())).unwrap(), own, "{query:?}");
+    }
+    let nobody = RollupQuery { key: Some("key_nobody".into()), ..RollupQuery::default() };
+    assert_eq!(subject.wait(subject.store().rollups(nobody)).unwrap(), []);
 }
 
 fn tally(sums: &mut BTreeMap<RollupKey, Rollup>, row: &Closed) {
@@ -274,7 +309,7 @@ pub(in crate::store) fn old_rows_and_rollups_are_dropped(subject: &mut Subject) 
     assert_eq!((left.len(), left[20].opened_at), (21, at(5_400_000)));
     let of_key = RowQuery { key: Some("key_a".into()), ..all() };
     assert_eq!(rows(subject, of_key), left, "an hour that was dropped in part is still looked into");
-    let sums = subject.wait(subject.store().rollups(None, None)).unwrap();
+    let sums = subject.wait(subject.store().rollups(RollupQuery::default())).unwrap();
     assert_eq!(sums.iter().map(|(key, _)| key.hour.as_millis() / HOUR_MS).collect::<Vec<_>>(), [2, 3, 4]);
     subject.apply(&batch);
     assert_eq!(rows(subject, all()), left, "what was dropped does not come back");

@@ -10,7 +10,7 @@ use super::database::{DatabaseFile, damaged, encode};
 use super::hours;
 use super::marks::{self, Marks};
 use super::rollups::{self, Sums};
-use crate::store::{Closed, Entry, Rollup, RollupKey, RowQuery, StoreError};
+use crate::store::{Closed, Entry, Rollup, RollupKey, RollupQuery, RowQuery, StoreError};
 
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -80,12 +80,8 @@ impl LedgerFile {
         })
     }
 
-    pub(super) fn rollups(
-        &self,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-    ) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
-        self.0.read(|transaction| rollups::read(transaction, since, until))
+    pub(super) fn rollups(&self, query: &RollupQuery) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+        self.0.read(|transaction| rollups::read(transaction, query))
     }
 
     pub(super) fn prune(

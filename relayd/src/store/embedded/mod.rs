@@ -27,7 +27,7 @@ use self::ledger::LedgerFile;
 use self::state::StateFile;
 use super::{
     Answer, Closed, CounterId, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
-    RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
 /// The engine. Clones share one store.
@@ -196,12 +196,8 @@ impl Store for Embedded {
         self.reading(move |inner| inner.ledger.rows(&query))
     }
 
-    fn rollups(
-        &self,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-    ) -> Answer<'_, Vec<(RollupKey, Rollup)>> {
-        self.reading(move |inner| inner.ledger.rollups(since, until))
+    fn rollups(&self, query: RollupQuery) -> Answer<'_, Vec<(RollupKey, Rollup)>> {
+        self.reading(move |inner| inner.ledger.rollups(&query))
     }
 
     fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64> {

@@ -9,7 +9,7 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Usage};
 
 use super::database::{damaged, encode};
-use crate::store::{Closed, Rollup, RollupKey, StoreError};
+use crate::store::{Closed, Rollup, RollupKey, RollupQuery, StoreError};
 
 /// Hour; key, account and model as CBOR. The value is a [`SumRecord`] as CBOR.
 const ROLLUPS: TableDefinition<'_, (i64, &[u8]), &[u8]> = TableDefinition::new("rollups");
@@ -59,11 +59,10 @@ pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
 /// Sums with `since <= hour < until`, in the order of their keys.
 pub(super) fn read(
     transaction: &ReadTransaction,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
+    query: &RollupQuery,
 ) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
-    let since = since.map_or(i64::MIN, Timestamp::as_millis);
-    let until = until.map_or(i64::MAX, Timestamp::as_millis);
+    let since = query.since.map_or(i64::MIN, Timestamp::as_millis);
+    let until = query.until.map_or(i64::MAX, Timestamp::as_millis);
     if since >= until {
         return Ok(Vec::new());
     }
@@ -74,6 +73,11 @@ pub(super) fn read(
         let (hour, key) = place.value();
         let (key, account, model): (Option<KeyId>, Option<AccountId>, String) =
             minicbor::decode(key).map_err(|error| damaged("key of a rollup", error))?;
+        // Sums that nobody asked for are neither read nor kept: one key may be one of thousands.
+        let is_wanted = query.key.is_none() || query.key == key;
+        if !is_wanted || query.account.is_some() && query.account != account {
+            continue;
+        }
         let key = RollupKey { hour: Timestamp::from_millis(hour), key, account, model };
         sums.push((key, decode(value.value())?));
     }

@@ -15,7 +15,7 @@ use super::database::DatabaseFile;
 use super::ledger::LedgerFile;
 use super::state::StateFile;
 use crate::store::contract::{Folder, IN_TOTAL, ask, at, booking, closed, entry, request_id, reserve};
-use crate::store::{Entry, GroupId, Store, StoreError, StoreState, Verdict};
+use crate::store::{Entry, GroupId, RollupQuery, Store, StoreError, StoreState, Verdict};
 
 fn open(dir: &Path) -> Arc<dyn Store> {
     Arc::new(Embedded::open(dir).unwrap())
@@ -142,6 +142,6 @@ fn a_disk_that_fails_anywhere_makes_nothing_count_twice_or_never() {
     drop(store);
     let store = Embedded::open(folder.path()).unwrap();
     assert_eq!(sums(&store), booked);
-    let rollups = runtime.block_on(store.rollups(None, None)).unwrap();
+    let rollups = runtime.block_on(store.rollups(RollupQuery::default())).unwrap();
     assert_eq!(rollups.iter().map(|(_, sum)| sum.requests).sum::<u64>(), booked.0);
 }

@@ -27,7 +27,7 @@ pub(crate) enum KeyCommand {
     },
     /// One key with its limits
     Show(KeyName),
-    /// Change what is named; the rest stays
+    /// Change what is named; the rest stays. A list that is named (limits, models, accounts) takes the place of all of the old
     Update(Box<UpdateArgs>),
     /// Let a disabled key work again
     Enable(KeyName),

@@ -53,7 +53,7 @@ impl From<ByFlag> for UsageBy {
 /// A span of time.
 #[derive(Debug, Args)]
 pub(crate) struct SpanArgs {
-    /// From this time on: a date, an RFC 3339 time, or a length ago (12h, 7d)
+    /// From this time on: a date, an RFC 3339 time, or a length ago (12h, 7d); `usage` counts whole UTC hours
     #[arg(long, value_name = "TIME")]
     since: Option<When>,
     /// Up to this time

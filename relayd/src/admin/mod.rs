@@ -167,7 +167,7 @@ enum Invalid {
     #[error("the key is deleted")]
     Deleted,
     /// A price for nothing.
-    #[error("a price is for a model: its exact name, 1 to 256 characters")]
+    #[error("a price is for one model: its exact name, 1 to 256 characters, no pattern")]
     Model,
 }
 

@@ -21,7 +21,7 @@ impl Admin {
     }
 
     pub(super) async fn set_price(&self, call: &SetPrice, peer: Peer) -> Result<PriceView, AdminError> {
-        if call.model.is_empty() || call.model.len() > MODEL_BYTES_MAX {
+        if call.model.is_empty() || call.model.len() > MODEL_BYTES_MAX || call.model.contains('*') {
             return Err(Invalid::Model.into());
         }
         let fields = call.prices.keys().cloned().collect();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::daemon::repository;
 
-const PURE: [&str; 6] = ["protocol", "pricing", "limits", "scheduler", "provider", "percent"];
+const PURE: [&str; 7] = ["protocol", "pricing", "limits", "scheduler", "provider", "percent", "causes"];
 /// Modules with I/O that import nothing of ours but plain values; closed to pure code and to each other.
 const LEAVES: [&str; 5] = ["store", "config", "clock", "keyfile", "logging"];
 /// Modules that put the parts together: they import everything, and only each other import them.
@@ -20,6 +20,7 @@ const BELOW_RELAY: &[&str] = &[
     "scheduler",
     "provider",
     "percent",
+    "causes",
     "simulator",
     "directory",
     "auth",
@@ -29,12 +30,13 @@ const BELOW_RELAY: &[&str] = &[
 
 /// What a module of `relayd` may import besides itself. The leaves are left out on the right: they are open to
 /// everything that is not closed to them.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 20] = [
     ("protocol", &[]),
     ("pricing", &[]),
     ("limits", &[]),
     ("scheduler", &[]),
     ("percent", &[]),
+    ("causes", &[]),
     // What a reply means for its account is said in the scheduler's words.
     ("provider", &["protocol", "scheduler", "percent"]),
     // The names of counters, which are plain values.
@@ -47,7 +49,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("directory", &["limits", "scheduler", "provider", "pricing"]),
     ("auth", &["directory", "percent"]),
     ("upstream", &["provider", "protocol", "simulator"]),
-    ("ledger", &["pricing"]),
+    ("ledger", &["pricing", "causes"]),
     ("relay", BELOW_RELAY),
     ("admin", BELOW_RELAY),
     (

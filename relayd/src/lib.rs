@@ -6,6 +6,7 @@
 
 mod admin;
 mod auth;
+mod causes;
 mod clock;
 mod config;
 mod daemon;

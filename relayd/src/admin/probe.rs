@@ -9,6 +9,7 @@ use shared::admin::{TestAccount, TestReport};
 use shared::domain::{Account, Operation, Protocol};
 
 use super::{Admin, AdminError};
+use crate::causes::Causes;
 use crate::directory::AccountEntry;
 use crate::protocol::Splice;
 use crate::provider::{Call, Caller, GeminiMethod, ProviderError};
@@ -30,7 +31,7 @@ impl Admin {
         let url = request.uri().to_string();
         match tokio::time::timeout(DEADLINE, self.send(&entry.account, request, started)).await {
             Err(_) => Ok(failed(url, format!("no answer within {} s", DEADLINE.as_secs()), started)),
-            Ok(Err(error)) => Ok(failed(url, causes(&*error), started)),
+            Ok(Err(error)) => Ok(failed(url, Causes(&*error).to_string(), started)),
             Ok(Ok(report)) => Ok(TestReport { url, ..report }),
         }
     }
@@ -67,11 +68,6 @@ fn failed(url: String, message: String, started: Instant) -> TestReport {
 
 fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// The upstream's words: its error message, else the beginning of what it sent.

@@ -10,6 +10,7 @@ use super::journal::{Epoch, JournalError};
 use super::record::{Attempt, Opened};
 use super::segment::{Segment, Spare, sync_folder};
 use super::writer::{Live, Writer};
+use crate::causes::Causes;
 use crate::store::Closed;
 
 /// One thread's part of the journal. Any thread may use it, but two of them would wait for each other; a
@@ -246,20 +247,5 @@ impl Lane {
     /// A poisoned lock guards a writer whose counts are right: they change only after a write succeeded.
     pub(super) fn locked(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An error with its causes, in one line.
-pub(super) struct Causes<'a>(pub(super) &'a dyn std::error::Error);
-
-impl std::fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }

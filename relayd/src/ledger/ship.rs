@@ -19,8 +19,9 @@ use super::apply::{Batch, LaneName, apply, collect};
 use super::aside::SetAside;
 use super::frame::{FrameReader, HEADER_BYTES};
 use super::journal::Epoch;
-use super::lane::{Causes, Lane, Synced};
+use super::lane::{Lane, Synced};
 use super::sync::sync_all;
+use crate::causes::Causes;
 use crate::store::{Mark, Store};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);

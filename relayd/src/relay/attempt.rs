@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Worker;
 use super::call::Call;
 use super::encoded::Reader;
+use crate::causes::Causes;
 use crate::directory::AccountEntry;
 use crate::protocol::{Meter, Opening, ReplyForm};
 use crate::provider::{self, Caller, ErrorReply};
@@ -85,7 +86,7 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
     let request = match entry.provider.request(caller, upstream_call) {
         Ok(request) => request,
         Err(error) => {
-            tracing::error!(account = %entry.account.id, error = %chain(&error), "account is not set up right");
+            tracing::error!(account = %entry.account.id, error = %Causes(&error), "account is not set up right");
             // The settings are wrong, not the upstream: the account's health says nothing of it.
             let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
             return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
@@ -102,7 +103,7 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
 }
 
 fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry) -> Fault {
-    tracing::debug!(account = %entry.account.id, error = %chain(error), "attempt failed");
+    tracing::debug!(account = %entry.account.id, error = %Causes(error), "attempt failed");
     let suspect = |failure| Outcome::Suspect { failure, fingerprint: call.fingerprint() };
     let (outcome, told, may_have_worked) = match error {
         UpstreamError::Unreachable(_) => (Outcome::Unreachable, Told::Unreachable, false),
@@ -110,12 +111,6 @@ fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry) -> Fault
         UpstreamError::Broken(_) => (suspect(Failure::Broken), Told::Failed(Failure::Broken), false),
     };
     Fault { outcome, told, may_have_worked }
-}
-
-/// An error with its causes, for one log line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 async fn refused(

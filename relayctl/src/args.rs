@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use shared::domain::account::UnknownName;
-use shared::domain::{AccountKind, Family, Glob, Protocol};
+use shared::domain::{AccountKind, Family, Glob, Multiplier, NoMultiplier, Protocol};
 
 use crate::account::AccountCommand;
 use crate::config::ConfigCommand;
@@ -112,6 +112,13 @@ pub(crate) fn kind() -> impl TypedValueParser<Value = AccountKind> {
 /// Reads a family of accounts; the help lists them.
 pub(crate) fn family() -> impl TypedValueParser<Value = Family> {
     named(Family::ALL.map(Family::name), str::parse)
+}
+
+/// Reads a family with its multiplier: `claude=1.5`.
+pub(crate) fn rate(text: &str) -> Result<(Family, Multiplier), String> {
+    let (family, rate) = text.split_once('=').ok_or("a rate is written like claude=1.5")?;
+    let family = family.parse().map_err(|error: UnknownName| error.to_string())?;
+    Ok((family, rate.parse().map_err(|error: NoMultiplier| error.to_string())?))
 }
 
 fn named<const N: usize, T: Clone + Send + Sync + 'static>(

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, LimitView, ListKeys, ShowKey, UpdateKey};
 use shared::domain::key::UsageMode;
 use shared::domain::limit::Metric;
-use shared::domain::{Family, Glob, Limit, Timestamp};
+use shared::domain::{Family, Glob, Limit, Multiplier, NanoUsd, Timestamp};
 
 use crate::Ctl;
 use crate::args;
@@ -18,7 +18,7 @@ use crate::when::{Length, When};
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Make a key; it is shown once
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// All keys
     List {
         /// Deleted ones too
@@ -73,9 +73,12 @@ pub(crate) struct ScopeArgs {
     /// An account that alone may serve it (repeatable; the pool when absent)
     #[arg(long = "account", value_name = "NAME", value_parser = args::text)]
     accounts: Vec<String>,
-    /// What it may use: "4 concurrent", "60 requests per minute", "100 requests in total" (repeatable)
+    /// What it may use: "4 concurrent", "60 requests per minute", "$20 per day", "100k tokens in total" (repeatable)
     #[arg(long = "limit", value_name = "LIMIT")]
     limits: Vec<Limit>,
+    /// What its holder is charged of a family's costs, such as claude=1.5 (repeatable; 1 when absent)
+    #[arg(long = "rate", value_name = "FAMILY=NUMBER", value_parser = args::rate)]
+    rates: Vec<(Family, Multiplier)>,
     /// The end of its life: a time, or a length from now (30d)
     #[arg(long, value_name = "TIME")]
     expires: Option<When>,
@@ -122,6 +125,7 @@ enum KeyField {
     DenyModels,
     Accounts,
     Limits,
+    Rates,
     Expires,
 }
 
@@ -153,6 +157,7 @@ impl CreateArgs {
             deny_models: scope.deny_models,
             accounts: scope.accounts,
             limits: scope.limits,
+            rates: scope.rates.into_iter().collect(),
             usage: scope.usage.map_or_else(UsageMode::default, UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
             valid_s_from_first_use: self.valid_for.map(|length| length.0.as_secs()),
@@ -174,6 +179,7 @@ impl UpdateArgs {
             deny_models: replaced(scope.deny_models, clears(KeyField::DenyModels)),
             accounts: replaced(scope.accounts, clears(KeyField::Accounts)),
             limits: replaced(scope.limits, clears(KeyField::Limits)),
+            rates: replaced(scope.rates, clears(KeyField::Rates)).map(|rates| rates.into_iter().collect()),
             usage: scope.usage.map(UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
             never_expires: scope.expires.is_none() && clears(KeyField::Expires),
@@ -242,6 +248,7 @@ fn record(key: &KeyView, look: &Look) -> String {
         .pair("denied models", format::list(&key.deny_models, "none"))
         .pair("accounts", format::list(&key.accounts, "the pool"))
         .pair("usage", if key.usage == UsageMode::Inject { "inject" } else { "estimate" })
+        .pair("rates", format::list(&rates(key), "1"))
         .pair("expires", end(key, look))
         .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
     add_limits(&mut grid, &key.limits, look);
@@ -250,6 +257,10 @@ fn record(key: &KeyView, look: &Look) -> String {
 
 fn families(key: &KeyView) -> Vec<&'static str> {
     key.permissions.iter().map(|family| family.name()).collect()
+}
+
+fn rates(key: &KeyView) -> Vec<String> {
+    key.rates.iter().map(|(family, rate)| format!("{}={rate}", family.name())).collect()
 }
 
 fn state(key: &KeyView) -> Cell {
@@ -273,7 +284,7 @@ fn end(key: &KeyView, look: &Look) -> String {
 
 /// The limits of a key or an account in one cell.
 pub(crate) fn limits(limits: &[LimitView]) -> String {
-    let limits: Vec<_> = limits.iter().map(|view| view.limit).collect();
+    let limits: Vec<_> = limits.iter().map(|view| &view.limit).collect();
     format::list(&limits, NOTHING)
 }
 
@@ -287,17 +298,26 @@ pub(crate) fn add_limits(grid: &mut Grid, limits: &[LimitView], look: &Look) {
 fn standing(view: &LimitView, look: &Look) -> Cell {
     let taken = view.used.saturating_add(view.held);
     let tone = if taken >= view.limit.amount { Tone::Warning } else { Tone::Neutral };
+    let amount = |amount: u64| amount_of(view.limit.metric, amount);
     let mut text = match view.limit.metric {
-        Metric::Concurrent => format!("{}: {} open", view.limit, format::count(taken)),
-        Metric::Requests => format!("{}: {} used", view.limit, format::count(view.used)),
+        Metric::Concurrent => format!("{}: {} open", view.limit, amount(taken)),
+        _ => format!("{}: {} used", view.limit, amount(view.used)),
     };
-    if view.limit.metric == Metric::Requests && view.held > 0 {
-        text.push_str(&format!(", {} open", format::count(view.held)));
+    if view.limit.metric != Metric::Concurrent && view.held > 0 {
+        text.push_str(&format!(", {} open", amount(view.held)));
     }
     if let Some(reset) = view.resets_at {
         text.push_str(&format!(", resets {}", format::seen_from(look.now, reset)));
     }
     Cell::toned(text, tone)
+}
+
+/// An amount of what a limit counts.
+fn amount_of(metric: Metric, amount: u64) -> String {
+    match metric {
+        Metric::Cost => NanoUsd::from_nanos(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
+        Metric::Requests | Metric::Tokens | Metric::Concurrent => format::count(amount),
+    }
 }
 
 #[cfg(test)]
@@ -337,6 +357,7 @@ mod tests {
                 limit("4 concurrent", 0, 4, None),
                 limit("60 requests per minute", 1_200, 1, Some(PIPE.now.after(Duration::from_secs(30)))),
             ],
+            rates: std::collections::BTreeMap::new(),
             usage: UsageMode::Inject,
             expires_at: None,
             valid_s_from_first_use: Some(86_400 * 30),

@@ -219,6 +219,7 @@ fn total(rows: &[UsageRow]) -> UsageRow {
         failed: sum(|row| row.failed),
         usage,
         cost: rows.iter().map(|row| row.cost).sum::<NanoUsd>(),
+        rated: rows.iter().map(|row| row.rated).sum::<NanoUsd>(),
         unpriced: sum(|row| row.unpriced),
         provenance,
     }
@@ -314,6 +315,7 @@ mod tests {
                 (UsageClass::Output, 50),
             ]),
             cost: NanoUsd::from_nanos(1_500_000_000),
+            rated: NanoUsd::from_nanos(1_500_000_000),
             unpriced: 0,
             provenance: BTreeMap::from([(source, requests)]),
         }
@@ -350,6 +352,7 @@ mod tests {
             usage: Usage::of(&[(UsageClass::Input, 12), (UsageClass::Output, 34)]),
             provenance: Provenance::Estimated,
             cost: NanoUsd::ZERO,
+            rated: NanoUsd::ZERO,
             unpriced: true,
         };
         let names = Names::from([("key_1".to_owned(), "alice".to_owned())]);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use shared::crypto::{CryptoError, Sealer};
+use shared::domain::Family;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{About, Admin, Socket, SocketError};
 use crate::auth::Throttle;
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat, StoreUrl};
+use crate::config::{Config, LogFormat, StoreUrl, Unpriced};
 use crate::directory::{Directory, DirectoryError, Sessions};
 use crate::jobs;
 use crate::keyfile::{self, KeyFileError};
@@ -212,7 +213,8 @@ async fn open_store(config: &Config, data: &Path) -> Result<(Arc<dyn Store>, Arc
         }
     };
     let sessions = Sessions::new(config.affinity.ttl_ms.duration(), config.affinity.sessions_max);
-    let directory = Directory::load(store.clone(), Sealer::new(&key), sessions).await?;
+    let zone = config.limits.zone.clone();
+    let directory = Directory::load(store.clone(), Sealer::new(&key), sessions, zone).await?;
     Ok((store, Arc::new(directory)))
 }
 
@@ -347,8 +349,21 @@ fn relay_settings(config: &Config) -> relay::Settings {
         idle_timeout: config.upstream.idle_timeout_ms.duration(),
         cooldowns: cooldowns(config),
         hold_ttl: config.limits.hold_ttl_ms.duration(),
+        allows_unpriced: config.limits.unpriced == Unpriced::Allow,
+        rates: rates(config),
         log_requests: config.log.requests,
     }
+}
+
+fn rates(config: &Config) -> relay::Rates {
+    let rates = &config.rates;
+    let rates = [
+        (Family::Claude, rates.claude),
+        (Family::Openai, rates.openai),
+        (Family::Gemini, rates.gemini),
+        (Family::Droid, rates.droid),
+    ];
+    rates.into_iter().map(|(family, rate)| (family, rate.0)).collect()
 }
 
 const fn cooldowns(config: &Config) -> Cooldowns {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::SimulatorSettings;
 use crate::domain::key::UsageMode;
 use crate::domain::{
-    AccountId, AccountKind, Family, Glob, KeyId, Limit, NanoUsd, Operation, Protocol, Provenance, RequestId,
-    Timestamp, Usage,
+    AccountId, AccountKind, Family, Glob, KeyId, Limit, Multiplier, NanoUsd, Operation, Protocol, Provenance,
+    RequestId, Timestamp, Usage,
 };
 use crate::redact::{self, Secret};
 
@@ -53,6 +53,8 @@ admin_calls! {
     UpdatePrices => "/v1/prices/update" => PricesUpdated,
     SetPrice => "/v1/prices/set" => PriceView,
     ListAudit => "/v1/audit" => Vec<AuditEntry>,
+    ListLimits => "/v1/limits/list" => Vec<LimitsView>,
+    SetLimits => "/v1/limits/set" => LimitsView,
 }
 
 /// The answer of a call that has nothing to say.
@@ -178,6 +180,8 @@ pub struct CreateKey {
     pub accounts: Vec<String>,
     /// What it may use.
     pub limits: Vec<Limit>,
+    /// What its holder is charged of the cost of a family's calls; 1 when absent.
+    pub rates: BTreeMap<Family, Multiplier>,
     /// How the usage of Chat Completions streams is learned.
     pub usage: UsageMode,
     /// The end of its life.
@@ -235,6 +239,9 @@ pub struct KeyView {
     pub accounts: Vec<AccountId>,
     /// What it may use, and how much of that is used.
     pub limits: Vec<LimitView>,
+    /// What its holder is charged of the cost of a family's calls; 1 where absent.
+    #[serde(default)]
+    pub rates: BTreeMap<Family, Multiplier>,
     /// How the usage of Chat Completions streams is learned.
     pub usage: UsageMode,
     /// The end of its life.
@@ -250,7 +257,7 @@ pub struct KeyView {
 pub struct LimitView {
     /// The limit.
     pub limit: Limit,
-    /// What is booked in the current window.
+    /// What is booked in the current window: calls, tokens or nano-dollars.
     pub used: u64,
     /// What open calls hold.
     pub held: u64,
@@ -278,6 +285,8 @@ pub struct UpdateKey {
     pub accounts: Option<Vec<String>>,
     /// New limits in place of all the old.
     pub limits: Option<Vec<Limit>>,
+    /// New multipliers in place of all the old.
+    pub rates: Option<BTreeMap<Family, Multiplier>>,
     /// A new way to learn usage.
     pub usage: Option<UsageMode>,
     /// A new end of life.
@@ -286,6 +295,40 @@ pub struct UpdateKey {
     pub never_expires: bool,
     /// Switched off (`true`) or on.
     pub disabled: Option<bool>,
+}
+
+/// Who shares limits beyond a single key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitHolder {
+    /// All keys with this owner together.
+    Owner(String),
+    /// All keys together.
+    All,
+}
+
+/// Asks for the limits that keys share.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListLimits {}
+
+/// Gives keys limits that they share, in place of those that they shared before; none takes them away.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SetLimits {
+    /// Who shares them.
+    pub holder: LimitHolder,
+    /// The limits.
+    pub limits: Vec<Limit>,
+}
+
+/// Limits that keys share.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LimitsView {
+    /// Who shares them.
+    pub holder: LimitHolder,
+    /// The limits, and how much of them is used.
+    pub limits: Vec<LimitView>,
+    /// Keys that they hold for.
+    pub keys: u64,
 }
 
 /// Deletes a key: it stops working at once, its usage stays.
@@ -508,6 +551,9 @@ pub struct UsageRow {
     pub usage: Usage,
     /// What it cost.
     pub cost: NanoUsd,
+    /// What the keys' holders were charged: the cost times the multipliers.
+    #[serde(default)]
+    pub rated: NanoUsd,
     /// Calls with usage that has no price.
     pub unpriced: u64,
     /// Calls by where their numbers come from.
@@ -569,6 +615,9 @@ pub struct RequestRow {
     pub provenance: Provenance,
     /// What it cost.
     pub cost: NanoUsd,
+    /// What the key's holder was charged: the cost times the multipliers.
+    #[serde(default)]
+    pub rated: NanoUsd,
     /// Whether some of the usage has no price.
     pub unpriced: bool,
 }

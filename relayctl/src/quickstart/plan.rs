@@ -255,6 +255,7 @@ mod tests {
             deny_models: Vec::new(),
             accounts: Vec::new(),
             limits: Vec::new(),
+            rates: BTreeMap::new(),
             usage: UsageMode::Inject,
             expires_at: None,
             valid_s_from_first_use: None,

@@ -126,7 +126,7 @@ fn a_new_key_stands_alone_on_the_first_line_and_whole_in_json() {
 fn json_is_the_reply_itself() {
     let rows = json!([{
         "name": "alice", "id": "key_1", "requests": 3, "failed": 1, "usage": { "input": 7 },
-        "cost": "0.000123", "unpriced": 0, "provenance": { "measured": 2, "unused": 1 },
+        "cost": "0.000123", "rated": "0.000123", "unpriced": 0, "provenance": { "measured": 2, "unused": 1 },
     }]);
     let daemon = answering(200, rows.clone());
     let args = ["usage", "--by", "key", "--since", "2026-11-01", "--output", "json"];

@@ -34,6 +34,7 @@ impl Admin {
             deny_models: call.deny_models,
             accounts: self.account_ids(&call.accounts)?,
             limits: call.limits,
+            rates: call.rates,
             usage: call.usage,
             expires_at: call.expires_at,
             valid_s_from_first_use: call.valid_s_from_first_use,
@@ -92,6 +93,9 @@ impl Admin {
         }
         if let Some(limits) = call.limits {
             changed.set("limits", |key| key.limits = limits);
+        }
+        if let Some(rates) = call.rates {
+            changed.set("rates", |key| key.rates = rates);
         }
         if let Some(usage) = call.usage {
             changed.set("usage", |key| key.usage = usage);

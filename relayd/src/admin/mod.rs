@@ -5,6 +5,7 @@ mod accounts;
 mod daemon;
 mod explain;
 mod keys;
+mod limits;
 mod prices;
 mod probe;
 mod socket;
@@ -286,6 +287,8 @@ impl Admin {
             api::ShowPrices::PATH => handle(body, async |call| Ok(self.show_prices(&call))).await,
             api::UpdatePrices::PATH => handle(body, async |call| self.update_prices(call, peer).await).await,
             api::SetPrice::PATH => handle(body, async |call| self.set_price(&call, peer).await).await,
+            api::ListLimits::PATH => handle(body, async |_: api::ListLimits| self.list_limits().await).await,
+            api::SetLimits::PATH => handle(body, async |call| self.set_limits(call, peer).await).await,
             api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await,
             _ => return None,
         })

@@ -104,6 +104,7 @@ fn usage_row(id: Option<String>, name: String, rollup: &Rollup) -> UsageRow {
         failed: rollup.failed,
         usage: rollup.usage,
         cost: rollup.cost(),
+        rated: rollup.rated(),
         unpriced: rollup.unpriced,
         provenance: counts.map(|(provenance, count)| (*provenance, count)).collect(),
     }
@@ -129,6 +130,7 @@ fn request_row(closed: Closed) -> RequestRow {
         usage: closed.usage,
         provenance: closed.provenance,
         cost: closed.cost,
+        rated: closed.rated,
         unpriced: closed.unpriced,
     }
 }

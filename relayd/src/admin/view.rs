@@ -4,9 +4,8 @@ use shared::admin::{AccountView, HealthView, KeyView, LimitView};
 use shared::domain::key::Unusable;
 use shared::domain::{Limit, Timestamp};
 
-use crate::directory::{AccountEntry, KeyEntry};
-use crate::limits;
-use crate::store::{CounterAsk, GroupId, Store, StoreError};
+use crate::directory::{AccountEntry, KeyEntry, LimitSet};
+use crate::store::{Standing, Store, StoreError};
 
 /// A key with the standing of its limits.
 pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> Result<KeyView, StoreError> {
@@ -28,7 +27,8 @@ pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> 
         allow_models: key.allow_models.clone(),
         deny_models: key.deny_models.clone(),
         accounts: key.accounts.clone(),
-        limits: standings(store, &entry.group, &entry.counters, &key.limits, now).await?,
+        limits: standings(store, &entry.limits, now).await?,
+        rates: key.rates.clone(),
         usage: key.usage,
         expires_at: key.expires_at,
         valid_s_from_first_use: key.valid_s_from_first_use,
@@ -57,7 +57,7 @@ pub(super) async fn account(
         priority: account.priority,
         weight: account.weight,
         headers: account.headers.keys().cloned().collect(),
-        limits: standings(store, &entry.group, &entry.counters, &account.limits, now).await?,
+        limits: standings(store, &entry.limits, now).await?,
         simulator: account.simulator,
         health: health(entry, now),
         in_flight: entry.state.in_flight(),
@@ -83,25 +83,18 @@ fn health(entry: &AccountEntry, now: Timestamp) -> HealthView {
     }
 }
 
-async fn standings(
+/// Where limits stand.
+pub(super) async fn standings(
     store: &dyn Store,
-    group: &GroupId,
-    asks: &[CounterAsk],
-    of: &[Limit],
+    set: &LimitSet,
     now: Timestamp,
 ) -> Result<Vec<LimitView>, StoreError> {
-    let counters: Vec<_> = asks.iter().map(|ask| ask.counter).collect();
-    let standings = store.standings(group, &counters, now).await?;
-    let views = of.iter().filter_map(|limit| {
-        let counter = limits::counter(limit);
-        let at = counters.iter().position(|known| *known == counter)?;
-        let standing = standings.get(at)?;
-        Some(LimitView {
-            limit: *limit,
-            used: standing.booked,
-            held: standing.held,
-            resets_at: standing.resets_at,
-        })
-    });
-    Ok(views.collect())
+    let standings = set.standings(store, now).await?;
+    let view = |(limit, standing): (Limit, Standing)| LimitView {
+        limit,
+        used: standing.booked,
+        held: standing.held,
+        resets_at: standing.resets_at,
+    };
+    Ok(standings.into_iter().map(view).collect())
 }

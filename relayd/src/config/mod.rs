@@ -19,9 +19,9 @@ use source::Entry;
 
 pub use error::{ConfigError, Place};
 pub use section::{
-    Affinity, Auth, Failover, Health, Journal, Ledger, Limits, Log, Secrets, Server, Store, Upstream,
+    Affinity, Auth, Failover, Health, Journal, Ledger, Limits, Log, Rates, Secrets, Server, Store, Upstream,
 };
-pub use value::{Cors, LogFormat, Network, StoreUrl};
+pub use value::{Cors, LogFormat, Network, StoreUrl, Unpriced};
 
 /// Every setting of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub struct Config {
     pub log: Log,
     /// How limits are kept.
     pub limits: Limits,
+    /// What keys' holders are charged.
+    pub rates: Rates,
     /// How secrets are sealed.
     pub secrets: Secrets,
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shared::domain::Zone;
 
-use super::value::{Cors, LogFormat, LogLevel, Millis, Network, StoreUrl};
+use super::value::{Cors, LogFormat, LogLevel, Millis, Network, Rate, StoreUrl, Unpriced};
 
 const MIB: usize = 1024 * 1024;
 const MINUTE_MS: u64 = 60_000;
@@ -300,12 +301,30 @@ impl Default for Log {
 pub struct Limits {
     /// How long a hold outlives the node that renews it.
     pub hold_ttl_ms: Millis,
+    /// The zone of days, weeks and months that name none.
+    pub zone: Zone,
+    /// What becomes of a call without a price that a limit of money covers.
+    pub unpriced: Unpriced,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { hold_ttl_ms: Millis::new(2 * MINUTE_MS) }
+        Self { hold_ttl_ms: Millis::new(2 * MINUTE_MS), zone: Zone::default(), unpriced: Unpriced::default() }
     }
+}
+
+/// `[rates]`: what keys' holders are charged of the costs of each family.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// Of Anthropic's models.
+    pub claude: Rate,
+    /// Of OpenAI's models and compatible ones.
+    pub openai: Rate,
+    /// Of Google's models.
+    pub gemini: Rate,
+    /// Of Droid.
+    pub droid: Rate,
 }
 
 /// `[secrets]`: how secrets are sealed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use shared::domain::Multiplier;
 
 /// A time in milliseconds, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,6 +89,50 @@ impl From<Cors> for WrittenCors {
             Cors::Off => Self::Switch(false),
             Cors::Origins(origins) => Self::Origins(origins),
         }
+    }
+}
+
+/// What becomes of a call without a price that a limit of money covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unpriced {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It passes, and counts for nothing.
+    Allow,
+}
+
+/// A multiplier as it is written: a number, or a text where a number would be rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "WrittenRate")]
+pub struct Rate(pub Multiplier);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "must be a number such as 1 or 1.25")]
+enum WrittenRate {
+    Whole(u64),
+    Fraction(f64),
+    Text(String),
+}
+
+impl TryFrom<WrittenRate> for Rate {
+    type Error = shared::domain::NoMultiplier;
+
+    fn try_from(written: WrittenRate) -> Result<Self, Self::Error> {
+        let text = match written {
+            WrittenRate::Whole(number) => number.to_string(),
+            // The shortest text that means this number is what was written.
+            WrittenRate::Fraction(number) => number.to_string(),
+            WrittenRate::Text(text) => text,
+        };
+        text.parse().map(Self)
+    }
+}
+
+impl From<Rate> for String {
+    fn from(rate: Rate) -> Self {
+        rate.0.to_string()
     }
 }
 

@@ -135,7 +135,11 @@ impl Directory {
         }
     }
 
-    async fn write(self: &Arc<Self>, changing: OwnedMutexGuard<()>, write: Write) -> Result<(), EditError> {
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        changing: OwnedMutexGuard<()>,
+        write: Write,
+    ) -> Result<(), EditError> {
         let directory = Arc::clone(self);
         to_its_end(async move {
             let _changing = changing;
@@ -194,8 +198,8 @@ mod tests {
     use std::time::Duration;
 
     use shared::crypto::SealingKey;
-    use shared::domain::KeyId;
     use shared::domain::key::UsageMode;
+    use shared::domain::{KeyId, Zone};
 
     use super::*;
     use crate::directory::Sessions;
@@ -215,6 +219,7 @@ mod tests {
             deny_models: Vec::new(),
             accounts: Vec::new(),
             limits: Vec::new(),
+            rates: BTreeMap::new(),
             usage: UsageMode::default(),
             expires_at: None,
             valid_s_from_first_use: None,
@@ -231,7 +236,7 @@ mod tests {
         let store = Arc::new(Embedded::open(folder.path()).unwrap());
         let sealer = Sealer::new(&SealingKey::generate().unwrap());
         let sessions = Sessions::new(Duration::from_secs(60), 16);
-        let directory = Arc::new(Directory::load(store, sealer, sessions).await.unwrap());
+        let directory = Arc::new(Directory::load(store, sealer, sessions, Zone::UTC).await.unwrap());
         let put = directory.put_key(key(&directory), None, None);
         assert!(tokio::time::timeout(Duration::ZERO, put).await.is_err(), "nobody waits for the file");
         let known = async {

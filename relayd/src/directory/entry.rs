@@ -3,35 +3,42 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shared::domain::{Account, ApiKey, Operation, Protocol, Timestamp};
+use shared::domain::{Account, ApiKey, Operation, Protocol, Timestamp, Zone};
 use shared::redact::Secret;
 
-use crate::limits;
+use super::limits::{LimitSet, SharedLimits};
+use crate::limits::Scope;
 use crate::provider::{Provider, provider};
 use crate::scheduler::health::{Cooldowns, Outcome};
 use crate::scheduler::{Candidate, Health};
-use crate::store::{CounterAsk, GroupId};
+use crate::store::GroupId;
 
-/// A key with its counters.
+/// A key with the limits that hold for it.
 pub struct KeyEntry {
     /// The key.
     pub key: ApiKey,
     /// Version of its record.
     pub version: u64,
-    /// Its group of counters.
-    pub group: GroupId,
-    /// What each call asks of them.
-    pub counters: Vec<CounterAsk>,
+    /// Its own limits.
+    pub limits: LimitSet,
+    /// Limits that it shares: with the other keys of its owner, with all.
+    pub shared: Vec<Arc<LimitSet>>,
 }
 
 impl KeyEntry {
-    pub(super) fn new(key: ApiKey, version: u64) -> Self {
-        let (group, counters) = (GroupId::of_key(&key.id), limits::counters(&key.limits));
-        Self { key, version, group, counters }
+    pub(super) fn new(key: ApiKey, version: u64, shared: &SharedLimits, zone: &Zone) -> Self {
+        let limits = LimitSet::new(Scope::Key, GroupId::of_key(&key.id), &key.limits, zone);
+        let shared = shared.of(key.owner.as_deref());
+        Self { key, version, limits, shared }
+    }
+
+    /// All limits that hold for its calls, in the order in which a refusal is told.
+    pub fn limit_sets(&self) -> impl Iterator<Item = &LimitSet> {
+        std::iter::once(&self.limits).chain(self.shared.iter().map(|set| &**set))
     }
 }
 
-/// An account with its credential, its counters and its state.
+/// An account with its credential, its limits and its state.
 pub struct AccountEntry {
     /// The account.
     pub account: Account,
@@ -41,18 +48,23 @@ pub struct AccountEntry {
     pub secret: Secret,
     /// Who serves it.
     pub provider: &'static dyn Provider,
-    /// Its group of counters.
-    pub group: GroupId,
-    /// What each call asks of them.
-    pub counters: Vec<CounterAsk>,
+    /// Its limits.
+    pub limits: LimitSet,
     /// What ages by itself.
     pub state: Arc<AccountState>,
 }
 
 impl AccountEntry {
-    pub(super) fn new(account: Account, version: u64, secret: Secret, state: Arc<AccountState>) -> Self {
-        let (group, counters) = (GroupId::of_account(&account.id), limits::counters(&account.limits));
-        Self { provider: provider(account.kind), account, version, secret, group, counters, state }
+    pub(super) fn new(
+        account: Account,
+        version: u64,
+        secret: Secret,
+        zone: &Zone,
+        state: Arc<AccountState>,
+    ) -> Self {
+        let group = GroupId::of_account(&account.id);
+        let limits = LimitSet::new(Scope::Account, group, &account.limits, zone);
+        Self { provider: provider(account.kind), account, version, secret, limits, state }
     }
 
     /// What the scheduler sees of it.

@@ -1,8 +1,10 @@
 //! Keys, accounts and prices as the request path reads them: a snapshot in memory, swapped whole after every
 //! change. What ages by itself (an account's health and load) lives beside the records and outlasts a swap.
 
+mod averages;
 mod edit;
 mod entry;
+mod limits;
 mod prices;
 mod sessions;
 
@@ -11,11 +13,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use shared::crypto::{CryptoError, Digest, Pepper, Sealer};
-use shared::domain::{Account, AccountId, ApiKey, KeyId, Timestamp};
+use shared::domain::{Account, AccountId, ApiKey, KeyId, Timestamp, Zone};
 use shared::redact::Secret;
 
+pub use averages::Averages;
 pub use edit::EditError;
 pub use entry::{AccountEntry, InFlight, KeyEntry};
+pub use limits::{LimitSet, SharedLimits};
 pub use prices::PricesError;
 pub use sessions::Sessions;
 
@@ -65,6 +69,7 @@ pub struct Snapshot {
     accounts: Vec<Arc<AccountEntry>>,
     /// Accounts that are gone, for the names of what they served.
     removed: HashMap<AccountId, Removed>,
+    shared_limits: SharedLimits,
 }
 
 struct Removed {
@@ -81,6 +86,11 @@ impl Snapshot {
     /// All accounts, by id.
     pub fn accounts(&self) -> &[Arc<AccountEntry>] {
         &self.accounts
+    }
+
+    /// Limits that keys share.
+    pub fn shared_limits(&self) -> &SharedLimits {
+        &self.shared_limits
     }
 
     /// A key by its id, or by its name if it is not deleted.
@@ -144,6 +154,8 @@ pub struct Directory {
     prices: ArcSwap<PriceTable>,
     changing: Arc<tokio::sync::Mutex<()>>,
     sessions: Sessions,
+    averages: Averages,
+    zone: Zone,
 }
 
 impl Directory {
@@ -152,6 +164,7 @@ impl Directory {
         store: Arc<dyn Store>,
         sealer: Sealer,
         sessions: Sessions,
+        zone: Zone,
     ) -> Result<Self, DirectoryError> {
         let pepper = edit::pepper(&*store, &sealer).await?;
         let directory = Self {
@@ -162,6 +175,8 @@ impl Directory {
             prices: ArcSwap::new(Arc::new(PriceTable::empty())),
             changing: Arc::default(),
             sessions,
+            averages: Averages::default(),
+            zone,
         };
         directory.refresh().await?;
         directory.refresh_prices().await?;
@@ -183,6 +198,11 @@ impl Directory {
         &self.sessions
     }
 
+    /// How long models' recent answers were.
+    pub fn averages(&self) -> &Averages {
+        &self.averages
+    }
+
     /// The store behind it.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
@@ -191,10 +211,13 @@ impl Directory {
     /// Reads everything again. Health and load of accounts that were known stay with them.
     async fn refresh(&self) -> Result<(), DirectoryError> {
         let before = self.snapshot();
-        let mut snapshot = Snapshot::default();
+        let limits = self.store.records(RecordKind::Limits).await?;
+        let shared_limits = SharedLimits::read(&limits, &self.zone)?;
+        let mut snapshot = Snapshot { shared_limits, ..Snapshot::default() };
         for record in self.store.records(RecordKind::Key).await? {
             let key: ApiKey = parse(&record.id, &record.value)?;
-            let entry = Arc::new(KeyEntry::new(key, record.version));
+            let entry = KeyEntry::new(key, record.version, &snapshot.shared_limits, &self.zone);
+            let entry = Arc::new(entry);
             if entry.key.deleted_at.is_none() {
                 snapshot.by_digest.insert(entry.key.digest, entry.clone());
             }
@@ -212,6 +235,7 @@ impl Directory {
                 account,
                 record.version,
                 secret,
+                &self.zone,
                 state.unwrap_or_default(),
             )));
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use minicbor::{Decode, Encode};
 use shared::domain::{
-    AccountId, KeyId, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
+    AccountId, KeyId, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
 };
 
 use crate::store::{Booking, Closed, End, Rates};
@@ -52,9 +52,15 @@ pub struct Opened {
     /// The prices that the estimate was made with.
     #[n(11)]
     pub rates: Rates,
-    /// What is held in the key's counters.
+    /// What is held in the counters of the key, its owner and everything.
     #[n(12)]
     pub bookings: Vec<Booking>,
+    /// What the estimate costs the key's holder.
+    #[n(13)]
+    pub estimate_rated: NanoUsd,
+    /// The multiplier of the account's family and the key.
+    #[n(14)]
+    pub multiplier: Multiplier,
 }
 
 /// An account that is about to be tried. CBOR map; unknown keys are skipped.
@@ -102,7 +108,11 @@ impl OpenRequest {
     pub(super) fn orphaned(self) -> Closed {
         let Self { opened, attempts } = self;
         let mut bookings = opened.bookings;
-        bookings.extend(attempts.iter().flat_map(|attempt| attempt.bookings.iter().cloned()));
+        let mut left = attempts.len();
+        for attempt in &attempts {
+            left -= 1;
+            bookings.extend(attempt.bookings.iter().cloned().map(|held| spent(held, left == 0)));
+        }
         let was_sent = !attempts.is_empty();
         let count = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
         let last = attempts.into_iter().next_back();
@@ -131,8 +141,17 @@ impl OpenRequest {
             bookings,
             given_up: Vec::new(),
             session: opened.session,
+            rated: if was_sent { opened.estimate_rated } else { NanoUsd::ZERO },
+            multiplier: opened.multiplier,
         }
     }
+}
+
+/// What an account's counter books of what was held in it. An account that had failed before the last was tried
+/// served its call, and nothing that the call used.
+fn spent(held: Booking, was_last: bool) -> Booking {
+    let amount = if was_last || held.counter.metric().is_exact() { held.amount } else { 0 };
+    Booking { amount, ..held }
 }
 
 /// A record whose model names may be too long to be written as they are.

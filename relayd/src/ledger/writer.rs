@@ -22,7 +22,7 @@ const OPEN_FRAME_BYTES_MAX: usize = 16 << 10;
 /// What an opening and its end rarely exceed, each of them.
 const OPENING_BYTES: u64 = 4 << 10;
 /// What the end of a request has beyond what its beginning has: frame, times, usage, the priced model.
-const CLOSED_BYTES_MORE: u64 = 640;
+const CLOSED_BYTES_MORE: u64 = 720;
 /// What the end of a request has for an attempt beyond what the attempt's record has.
 const GIVEN_UP_BYTES_MORE: u64 = 160;
 const HEADER: u64 = HEADER_BYTES as u64;

@@ -3,57 +3,30 @@
 
 pub mod counter;
 pub mod estimate;
-pub mod window;
+mod rule;
+mod window;
 
 use std::fmt;
 use std::time::Duration;
 
-use shared::domain::Timestamp;
-use shared::domain::limit::{Limit, Metric, Window};
+use shared::domain::limit::Metric;
+use shared::domain::{Limit, NanoUsd, Timestamp};
 
-pub use counter::{CounterAsk, CounterId, Standing, WindowRule};
+pub use counter::Standing;
+pub use rule::{Amount, Need, Rule, Unpriced, asks};
 
-/// What a client waits for a place among concurrent calls: nobody knows when one will be free.
+/// What a client waits for something that open calls hold: nobody knows when one of them will end.
 const NEXT_TRY: Duration = Duration::from_secs(1);
-
-/// The counters that one call asks for under these limits. Two limits of one counter count as the lower of them.
-pub fn counters(limits: &[Limit]) -> Vec<CounterAsk> {
-    let mut asks: Vec<CounterAsk> = Vec::with_capacity(limits.len());
-    for limit in limits {
-        let counter = counter(limit);
-        match asks.iter_mut().find(|ask| ask.counter == counter) {
-            Some(ask) => ask.limit = ask.limit.min(limit.amount),
-            None => asks.push(CounterAsk { counter, amount: 1, limit: limit.amount }),
-        }
-    }
-    asks
-}
-
-/// The counter that a limit is judged by.
-pub fn counter(limit: &Limit) -> CounterId {
-    let window = match limit.window {
-        Window::Now => WindowRule::Now,
-        Window::Fixed(length) => WindowRule::Fixed(length),
-        Window::Lifetime => WindowRule::Lifetime,
-    };
-    CounterId { metric: limit.metric, window }
-}
-
-/// The rule that an ask stands for.
-fn rule(ask: &CounterAsk) -> Limit {
-    let window = match ask.counter.window {
-        WindowRule::Now => Window::Now,
-        WindowRule::Fixed(length) => Window::Fixed(length),
-        WindowRule::Lifetime => Window::Lifetime,
-    };
-    Limit { metric: ask.counter.metric, amount: ask.limit, window }
-}
 
 /// Whose limit it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The API key's.
     Key,
+    /// Of all keys with the same owner together.
+    Owner,
+    /// Of all keys together.
+    All,
     /// The upstream account's.
     Account,
 }
@@ -61,31 +34,43 @@ pub enum Scope {
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Key => "key",
-            Self::Account => "account",
+            Self::Key => "this key may have",
+            Self::Owner => "the keys of this key's owner may have",
+            Self::All => "all keys together may have",
+            Self::Account => "this account may have",
         })
     }
 }
 
-/// A limit that has no room for one more call. Prints as one sentence that the client may read. It is always
-/// a 429; without [`Self::retry_after`] there is no use in asking again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// A limit that has no room for one more call. Prints as one sentence that the client may read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct LimitExceeded {
     /// Whose limit it is.
     pub scope: Scope,
-    /// The counter that refused, and its limit.
-    pub ask: CounterAsk,
+    /// The limit.
+    pub limit: Limit,
+    /// What the call may need.
+    pub amount: u64,
     /// Where the counter stands.
     pub standing: Standing,
 }
 
 impl LimitExceeded {
+    /// Whether the call would not fit even if everything that is held were given back: only time helps.
+    pub fn is_spent(&self) -> bool {
+        let needed = self.standing.booked.saturating_add(self.amount);
+        self.limit.metric != Metric::Concurrent && needed > self.limit.amount
+    }
+
     /// How long to wait before asking again, in whole seconds and at least one; `None` where waiting is no use.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
-        match (self.ask.counter.window, self.standing.resets_at) {
-            (WindowRule::Lifetime, _) => None,
-            (WindowRule::Now, _) | (WindowRule::Fixed(_), None) => Some(NEXT_TRY),
-            (WindowRule::Fixed(_), Some(at)) => Some(whole_seconds(at.since(now)).max(NEXT_TRY)),
+        // Whoever is counted as one will not be counted less.
+        let waits_for_reset = self.is_spent() || self.limit.metric == Metric::Requests;
+        match self.standing.resets_at {
+            _ if self.limit.is_strict && self.amount > self.limit.amount => None,
+            Some(at) if waits_for_reset => Some(whole_seconds(at.since(now)).max(NEXT_TRY)),
+            None if self.is_spent() => None,
+            _ => Some(NEXT_TRY),
         }
     }
 }
@@ -97,15 +82,17 @@ fn whole_seconds(wait: Duration) -> Duration {
 
 impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Standing { booked, held, resets_at } = self.standing;
-        write!(f, "this {} may have {}", self.scope, rule(&self.ask))?;
-        match (self.ask.counter.metric, held) {
-            (Metric::Concurrent, open) => write!(f, " calls; {open} {} open", verb(open))?,
-            (Metric::Requests, 0) => write!(f, "; {booked} {} used", verb(booked))?,
-            (Metric::Requests, open) if booked == 0 => write!(f, "; {open} {} in flight", verb(open))?,
-            (Metric::Requests, open) => {
-                write!(f, "; {booked} {} used and {open} {} in flight", verb(booked), verb(open))?;
-            }
+        let Self { scope, limit, amount, standing: Standing { booked, held, resets_at } } = self;
+        let said = |amount: u64| Said(limit.metric, amount);
+        write!(f, "{scope} {limit}")?;
+        match (limit.metric, *booked, *held) {
+            (Metric::Concurrent, _, open) => write!(f, " calls; {} open", said(open))?,
+            (_, booked, 0) => write!(f, "; {} used", said(booked))?,
+            (_, 0, held) => write!(f, "; {} in flight", said(held))?,
+            (_, booked, held) => write!(f, "; {} used and {} in flight", said(booked), said(held))?,
+        }
+        if !limit.metric.is_exact() && (*amount > 1 || limit.is_strict) {
+            write!(f, "; this call may need {}", Plain(limit.metric, *amount))?;
         }
         match resets_at {
             Some(at) => write!(f, "; the window resets at {at}"),
@@ -114,97 +101,137 @@ impl fmt::Display for LimitExceeded {
     }
 }
 
-const fn verb(count: u64) -> &'static str {
-    if count == 1 { "is" } else { "are" }
+/// An amount with its verb.
+struct Said(Metric, u64);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.1 == 1 || self.0 == Metric::Cost { "is" } else { "are" };
+        write!(f, "{} {verb}", Plain(self.0, self.1))
+    }
+}
+
+/// An amount in the words of its metric.
+struct Plain(Metric, u64);
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Metric::Cost => NanoUsd::from_nanos(i64::try_from(self.1).unwrap_or(i64::MAX)).fmt(f),
+            Metric::Requests | Metric::Tokens | Metric::Concurrent => self.1.fmt(f),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MINUTE: WindowRule = WindowRule::Fixed(Duration::from_secs(60));
-
-    fn limits(texts: &[&str]) -> Vec<Limit> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
+    fn exceeded(
+        scope: Scope,
+        limit: &str,
+        amount: u64,
+        standing: (u64, u64, Option<Timestamp>),
+    ) -> LimitExceeded {
+        let (booked, held, resets_at) = standing;
+        let standing = Standing { booked, held, resets_at };
+        LimitExceeded { scope, limit: limit.parse().unwrap(), amount, standing }
     }
 
-    fn ask(metric: Metric, window: WindowRule, limit: u64) -> CounterAsk {
-        CounterAsk { counter: CounterId { metric, window }, amount: 1, limit }
-    }
+    /// Whose limit, the limit, what the call may need, and what is booked, held, and when that ends.
+    type Case<'a> = (Scope, &'a str, u64, (u64, u64, Option<Timestamp>));
+    /// What is said, how long to wait in seconds, and whether only time helps.
+    type Told<'a> = (&'a str, Option<u64>, bool);
 
-    #[test]
-    fn every_limit_is_a_counter_and_the_lower_of_two_counts() {
-        for (texts, expected) in [
-            (&[][..], vec![]),
-            (&["4 concurrent"], vec![ask(Metric::Concurrent, WindowRule::Now, 4)]),
-            (
-                &["60 requests per minute", "100 requests in total"],
-                vec![ask(Metric::Requests, MINUTE, 60), ask(Metric::Requests, WindowRule::Lifetime, 100)],
-            ),
-            (
-                &["60 requests per minute", "3 concurrent", "50 requests per 60 seconds", "9 concurrent"],
-                vec![ask(Metric::Requests, MINUTE, 50), ask(Metric::Concurrent, WindowRule::Now, 3)],
-            ),
-        ] {
-            assert_eq!(counters(&limits(texts)), expected, "{texts:?}");
+    const RESET: Option<Timestamp> = Some(Timestamp::from_millis(1_795_000_060_000));
+
+    fn check(cases: &[(Case<'_>, Told<'_>)]) {
+        let now = Timestamp::from_millis(1_795_000_017_001);
+        for ((scope, limit, amount, standing), (sentence, wait, is_spent)) in cases {
+            let exceeded = exceeded(*scope, limit, *amount, *standing);
+            assert_eq!(exceeded.to_string(), *sentence);
+            assert_eq!(exceeded.retry_after(now), wait.map(Duration::from_secs), "{sentence}");
+            assert_eq!(exceeded.is_spent(), *is_spent, "{sentence}");
         }
     }
 
     #[test]
     fn a_refusal_says_what_why_and_until_when() {
-        let at = Some(Timestamp::from_millis(1_795_000_060_000));
-        let now = Timestamp::from_millis(1_795_000_017_001);
-        for (scope, ask, (booked, held, resets_at), sentence, wait) in [
+        check(&[
             (
-                Scope::Key,
-                ask(Metric::Requests, MINUTE, 60),
-                (60, 0, at),
-                "this key may have 60 requests per minute; 60 are used; the window resets at \
+                (Scope::Key, "60 requests per minute", 1, (60, 0, RESET)),
+                (
+                    "this key may have 60 requests per minute; 60 are used; the window resets at \
                  2026-11-18T11:07:40Z",
-                Some(43),
+                    Some(43),
+                    true,
+                ),
             ),
             (
-                Scope::Account,
-                ask(Metric::Requests, MINUTE, 1),
-                (0, 1, at),
-                "this account may have 1 request per minute; 1 is in flight; the window resets at \
+                (Scope::Account, "1 request per minute", 1, (0, 1, RESET)),
+                (
+                    "this account may have 1 request per minute; 1 is in flight; the window resets at \
                  2026-11-18T11:07:40Z",
-                Some(43),
+                    Some(43),
+                    false,
+                ),
             ),
             (
-                Scope::Key,
-                ask(Metric::Requests, MINUTE, 3),
-                (1, 2, None),
-                "this key may have 3 requests per minute; 1 is used and 2 are in flight",
-                Some(1),
+                (Scope::Owner, "3 requests per minute", 1, (1, 2, None)),
+                (
+                    "the keys of this key's owner may have 3 requests per minute; 1 is used and 2 are in flight",
+                    Some(1),
+                    false,
+                ),
             ),
             (
-                Scope::Key,
-                ask(Metric::Concurrent, WindowRule::Now, 4),
-                (0, 4, None),
-                "this key may have 4 concurrent calls; 4 are open",
-                Some(1),
+                (Scope::Key, "4 concurrent", 1, (0, 4, None)),
+                ("this key may have 4 concurrent calls; 4 are open", Some(1), false),
             ),
             (
-                Scope::Key,
-                ask(Metric::Requests, WindowRule::Lifetime, 100),
-                (100, 0, None),
-                "this key may have 100 requests in total; 100 are used",
-                None,
+                (Scope::Key, "100 requests in total", 1, (100, 0, None)),
+                ("this key may have 100 requests in total; 100 are used", None, true),
             ),
-        ] {
-            let exceeded = LimitExceeded { scope, ask, standing: Standing { booked, held, resets_at } };
-            assert_eq!(exceeded.to_string(), sentence);
-            assert_eq!(exceeded.retry_after(now), wait.map(Duration::from_secs), "{sentence}");
-        }
+        ]);
+    }
+
+    #[test]
+    fn tokens_and_money_say_what_the_call_may_need() {
+        check(&[
+            (
+                (Scope::All, "$20 per day", 50_000_000, (19_980_000_000, 0, RESET)),
+                (
+                    "all keys together may have $20 per day; $19.98 is used; this call may need $0.05; \
+                 the window resets at 2026-11-18T11:07:40Z",
+                    Some(43),
+                    true,
+                ),
+            ),
+            (
+                (Scope::Key, "$20 in total", 50_000_000, (19_000_000_000, 970_000_000, None)),
+                (
+                    "this key may have $20 in total; $19.00 is used and $0.97 is in flight; \
+                 this call may need $0.05",
+                    Some(1),
+                    false,
+                ),
+            ),
+            (
+                (Scope::Key, "500 tokens per hour strict", 900, (0, 0, None)),
+                (
+                    "this key may have 500 tokens per hour strict; 0 are used; this call may need 900",
+                    None,
+                    true,
+                ),
+            ),
+        ]);
     }
 
     #[test]
     fn a_wait_is_never_zero_and_never_overflows() {
-        let exceeded = |resets_at| LimitExceeded {
-            scope: Scope::Key,
-            ask: ask(Metric::Requests, MINUTE, 1),
-            standing: Standing { booked: 1, held: 0, resets_at: Some(Timestamp::from_millis(resets_at)) },
+        let exceeded = |resets_at| {
+            let resets_at = Some(Timestamp::from_millis(resets_at));
+            exceeded(Scope::Key, "1 request per minute", 1, (1, 0, resets_at))
         };
         let second = Some(Duration::from_secs(1));
         assert_eq!(exceeded(5).retry_after(Timestamp::from_millis(5)), second);

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use shared::domain::{ServiceTier, UsageClass};
 
 use super::decimal::{NoPrice, scaled};
-use super::model::{Figures, ModelPrice, Tier};
+use super::model::{Figures, ModelPrice, Tier, TokenMax};
 
 /// The entry with which the format documents itself.
 const SPECIMEN: &str = "sample_spec";
@@ -144,9 +144,17 @@ fn read_entry(name: &str, entry: &RawValue) -> Result<Option<Entry>, Reason> {
         return Ok(None);
     }
     let fast = fast_multiple(&fields)?;
-    let price = ModelPrice::of_list(given, fast)
+    let mut price = ModelPrice::of_list(given, fast)
         .map_err(|cause| Reason::Field { field: "provider_specific_entry.fast".to_owned(), cause })?;
+    price.token_max =
+        TokenMax { input: tokens(&fields, "max_input_tokens"), output: tokens(&fields, "max_output_tokens") };
     Ok(Some(Entry { price, provider: text(&fields, "litellm_provider") }))
+}
+
+/// A number of tokens; lists have texts and zeros where nobody knows.
+fn tokens(fields: &Object<'_>, field: &str) -> Option<u64> {
+    let count = serde_json::from_str::<u64>(fields.get(field)?.get()).ok();
+    count.filter(|&count| count > 0)
 }
 
 /// The class and tier that a field names: `input_cost_per_token_above_200k_tokens_priority`.

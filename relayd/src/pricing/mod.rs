@@ -19,6 +19,7 @@ pub use list::{ParsedList, PriceError, parse};
 pub use set::{SetPriceError, SetPrices};
 
 use model::ModelPrice;
+pub use model::TokenMax;
 
 /// The prices that relayd comes with, in the format of any other list.
 const BUILT_IN: &str = include_str!("built_in.json");
@@ -127,6 +128,11 @@ impl PriceTable {
         self.models.contains_key(name)
     }
 
+    /// How many tokens a model takes and writes, as far as the list says it.
+    pub fn token_max(&self, name: &str) -> TokenMax {
+        self.models.get(name).map_or_else(TokenMax::default, |(_, price)| price.token_max)
+    }
+
     /// Prices usage by the first of the names that has a price: the reply's model, the one sent, the stand-in.
     pub fn cost(&self, names: &[&str], usage: &Usage, tier: Option<ServiceTier>) -> Cost {
         let mut found = names.iter().enumerate().filter_map(|(at, &name)| Some((at, self.models.get(name)?)));
@@ -160,7 +166,7 @@ pub fn diff(old: &PriceTable, new: &PriceTable) -> Changes {
     for (name, (_, price)) in &new.models {
         match old.models.get(name) {
             None => changes.added += 1,
-            Some((_, before)) if before != price => changes.changed += 1,
+            Some((_, before)) if !before.charges_like(price) => changes.changed += 1,
             Some(_) => {}
         }
     }

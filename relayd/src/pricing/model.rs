@@ -48,6 +48,16 @@ pub(super) struct ModelPrice {
     others: Box<[(Tier, Sheet)]>,
     /// The base holds for every service.
     is_flat: bool,
+    pub(super) token_max: TokenMax,
+}
+
+/// The most tokens that a model takes and writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenMax {
+    /// Of a prompt.
+    pub input: Option<u64>,
+    /// Of an answer.
+    pub output: Option<u64>,
 }
 
 impl ModelPrice {
@@ -71,13 +81,19 @@ impl ModelPrice {
             base: base.map(|figure| figure.map_or(Figure::Unknown, Figure::Own)),
             others,
             is_flat: false,
+            token_max: TokenMax::default(),
         })
     }
 
     /// Takes prices that hold for every length and service.
     pub(super) fn flat(figures: &Figures) -> Self {
         let base = figures.map(|figure| figure.map_or(Figure::Unknown, Figure::Own));
-        Self { base, others: Box::default(), is_flat: true }
+        Self { base, others: Box::default(), is_flat: true, token_max: TokenMax::default() }
+    }
+
+    /// Whether both charge the same for everything.
+    pub(super) fn charges_like(&self, other: &Self) -> bool {
+        (&self.base, &self.others, self.is_flat) == (&other.base, &other.others, other.is_flat)
     }
 
     /// The prices of the classes that were used, and whether all of them are known for this tier.

@@ -54,6 +54,8 @@ pub enum ErrorKind {
     InvalidRequest,
     /// The key is missing or unknown.
     Authentication,
+    /// The money is spent.
+    Billing,
     /// The key may not do this.
     Permission,
     /// There is no such thing.
@@ -77,9 +79,10 @@ pub enum ErrorKind {
 #[cfg(test)]
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidRequest,
         Self::Authentication,
+        Self::Billing,
         Self::Permission,
         Self::NotFound,
         Self::TooLarge,
@@ -97,6 +100,7 @@ pub const fn client_status(protocol: Protocol, kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::InvalidRequest => 400,
         ErrorKind::Authentication => 401,
+        ErrorKind::Billing => 402,
         ErrorKind::Permission => 403,
         ErrorKind::NotFound => 404,
         ErrorKind::TooLarge => 413,
@@ -171,6 +175,7 @@ const fn messages_type(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidRequest | ErrorKind::UnsupportedMedia => "invalid_request_error",
         ErrorKind::Authentication => "authentication_error",
+        ErrorKind::Billing => "billing_error",
         ErrorKind::Permission => "permission_error",
         ErrorKind::NotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",
@@ -189,6 +194,8 @@ const fn openai_type(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
         | ErrorKind::TooLarge
         | ErrorKind::UnsupportedMedia => ("invalid_request_error", None),
         ErrorKind::Authentication => ("invalid_request_error", Some("invalid_api_key")),
+        // What CRS and OpenAI call it, with a status that their SDKs do not try again.
+        ErrorKind::Billing => ("insufficient_quota", Some("insufficient_quota")),
         ErrorKind::Permission => ("permission_error", None),
         ErrorKind::RateLimit => ("rate_limit_error", Some("rate_limit_exceeded")),
         ErrorKind::Timeout => ("timeout_error", None),
@@ -200,9 +207,10 @@ const fn gemini_status(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidRequest | ErrorKind::TooLarge | ErrorKind::UnsupportedMedia => "INVALID_ARGUMENT",
         ErrorKind::Authentication => "UNAUTHENTICATED",
+        // Google has no word for money; this is what stands for a quota that is used up.
+        ErrorKind::Billing | ErrorKind::RateLimit => "RESOURCE_EXHAUSTED",
         ErrorKind::Permission => "PERMISSION_DENIED",
         ErrorKind::NotFound => "NOT_FOUND",
-        ErrorKind::RateLimit => "RESOURCE_EXHAUSTED",
         ErrorKind::Timeout => "DEADLINE_EXCEEDED",
         ErrorKind::Overloaded | ErrorKind::Unavailable => "UNAVAILABLE",
         ErrorKind::Internal => "INTERNAL",
@@ -267,6 +275,7 @@ mod tests {
                 "invalid_request_error",
                 "UNAUTHENTICATED",
             ),
+            (ErrorKind::Billing, 402, "billing_error", "insufficient_quota", "RESOURCE_EXHAUSTED"),
             (ErrorKind::Permission, 403, "permission_error", "permission_error", "PERMISSION_DENIED"),
             (ErrorKind::NotFound, 404, "not_found_error", "invalid_request_error", "NOT_FOUND"),
             (ErrorKind::TooLarge, 413, "request_too_large", "invalid_request_error", "INVALID_ARGUMENT"),

@@ -6,6 +6,7 @@ pub mod error;
 pub mod fuzz;
 pub mod generate_content;
 pub mod json;
+mod left;
 mod mark;
 pub mod messages;
 pub mod meter;
@@ -19,6 +20,7 @@ pub mod usage_chunk;
 
 pub use error::{ErrorKind, ProtocolError, client_status, error_body, truncation_event};
 pub use json::Head;
+pub use left::{Left, left_headers};
 pub use meter::{Meter, ReplyForm};
 pub use reading::{Opening, Reading};
 pub use splice::{Edits, Splice};

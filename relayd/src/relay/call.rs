@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use shared::domain::key::UsageMode;
-use shared::domain::{Account, AccountId, Operation, Protocol, RequestId, Timestamp, Usage};
+use shared::domain::{Account, AccountId, Operation, Protocol, RequestId, ServiceTier, Timestamp, Usage};
 
 use super::body::{self, Room};
 use super::{Incomer, Relay, RelayError, Target};
 use crate::directory::KeyEntry;
-use crate::limits::estimate::estimate;
+use crate::limits::estimate::{self, ModelSize, Sizes};
 use crate::protocol::{Edits, Head, Splice};
 use crate::scheduler::affinity::Session;
 
@@ -27,7 +27,10 @@ pub(super) struct Call {
     pub(super) session: Option<Session>,
     /// The account that served the session until now.
     pub(super) bound: Option<AccountId>,
-    pub(super) estimate: Usage,
+    /// What it will probably use.
+    pub(super) likely: Usage,
+    sizes: Sizes,
+    model_size: ModelSize,
     head: Head,
     body: Bytes,
     _room: Room,
@@ -56,8 +59,19 @@ impl Call {
             Operation::Generate => head.output_tokens_max,
             Operation::CountTokens | Operation::Embed => Some(0),
         };
-        let estimate =
-            estimate(body.len() as u64, head.binary_bytes, output_max, u64::from(head.choices.unwrap_or(1)));
+        let sizes = Sizes {
+            body: body.len() as u64,
+            media: head.binary_bytes,
+            has_references: false,
+            output_limit: output_max,
+            choices: u64::from(head.choices.unwrap_or(1)),
+        };
+        let token_max = relay.directory.prices().token_max(&model);
+        let model_size = ModelSize {
+            input_max: token_max.input,
+            output_max: token_max.output,
+            output_average: relay.directory.averages().output_tokens(&model),
+        };
         Ok(Self {
             id,
             opened_at,
@@ -68,7 +82,9 @@ impl Call {
             model,
             session,
             bound,
-            estimate,
+            likely: estimate::likely(&sizes, &model_size),
+            sizes,
+            model_size,
             head,
             body,
             _room: room,
@@ -98,6 +114,17 @@ impl Call {
         self.target.gemini.map_or(self.head.stream, |method| method.name == "streamGenerateContent")
     }
 
+    /// The service tier that was asked for.
+    pub(super) fn tier(&self) -> Option<ServiceTier> {
+        self.head.service_tier.as_deref().and_then(ServiceTier::read)
+    }
+
+    /// What it will use at most.
+    pub(super) fn worst(&self) -> Usage {
+        let has_references = REFERENCES.iter().any(|name| memchr::memmem::find(&self.body, name).is_some());
+        estimate::worst(&Sizes { has_references, ..self.sizes }, &self.model_size)
+    }
+
     /// How many answers were asked for.
     pub(super) fn choices(&self) -> u32 {
         self.head.choices.unwrap_or(1)
@@ -123,6 +150,11 @@ async fn read_head(target: &Target, body: Bytes) -> Result<(Head, Bytes), RelayE
         Err(_) => Err(RelayError::Body(super::BodyError::Timeout)),
     }
 }
+
+/// Fields that name something elsewhere which the model will read: the body's size says nothing of it. One of them
+/// within a text only makes the worst case worse.
+const REFERENCES: [&[u8]; 6] =
+    [b"url\"", b"file_id\"", b"fileUri\"", b"file_uri\"", b"previous_response_id\"", b"cachedContent\""];
 
 /// Headers in which clients name their session, the most telling first.
 static SESSION_HEADERS: [HeaderName; 5] = [

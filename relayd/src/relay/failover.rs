@@ -3,23 +3,23 @@
 
 use std::sync::Arc;
 
-use http::Response;
 use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderMap, Response};
 use shared::domain::Timestamp;
 
+use super::admission::Admission;
 use super::attempt::{Attempted, Fault, Refusal, Reply, Told, attempt};
 use super::call::Call;
 use super::failure::seconds_until;
 use super::reply::{self, ReplyBody};
-use super::settlement::{Admission, Settlement};
+use super::settlement::Settlement;
 use super::tap::{Source, Tap};
 use super::{RelayError, Worker};
 use crate::directory::{AccountEntry, Snapshot};
-use crate::limits::Scope;
-use crate::protocol::UsageChunkFilter;
+use crate::limits::LimitExceeded;
+use crate::protocol::{Left, UsageChunkFilter, left_headers};
 use crate::scheduler::health::{Failure, Outcome};
 use crate::scheduler::{Ask, Candidate, NoAccount, Passed, pick};
-use crate::store::Refusal as CounterRefusal;
 
 /// What a call came to.
 enum Delivery {
@@ -62,7 +62,7 @@ struct Run<'a> {
     passed: Vec<(usize, Passed)>,
     faults: Vec<(Arc<AccountEntry>, Fault)>,
     /// The refusal of an account's own limit that ends first.
-    full: Option<CounterRefusal>,
+    full: Option<LimitExceeded>,
 }
 
 impl Run<'_> {
@@ -75,9 +75,9 @@ impl Run<'_> {
                 Err(none) => return self.hopeless(Some(none), now),
             };
             let entry = self.snapshot.accounts()[position].clone();
-            if let Admission::AccountFull(refusal) = settlement.reserve(self.call, &entry, now).await? {
+            if let Admission::AccountFull(exceeded) = settlement.reserve(self.call, &entry, now).await? {
                 self.passed.push((position, Passed::Full));
-                self.note_full(refusal);
+                self.note_full(exceeded);
                 continue;
             }
             settlement.attempt(self.call, &entry, now)?;
@@ -152,13 +152,13 @@ impl Run<'_> {
         }
     }
 
-    fn note_full(&mut self, refusal: CounterRefusal) {
-        let sooner = |known: &CounterRefusal| match (refusal.standing.resets_at, known.standing.resets_at) {
+    fn note_full(&mut self, exceeded: LimitExceeded) {
+        let sooner = |known: &LimitExceeded| match (exceeded.standing.resets_at, known.standing.resets_at) {
             (Some(new), Some(old)) => new < old,
             (new, old) => new.is_some() && old.is_none(),
         };
         if self.full.as_ref().is_none_or(sooner) {
-            self.full = Some(refusal);
+            self.full = Some(exceeded);
         }
     }
 
@@ -166,7 +166,7 @@ impl Run<'_> {
     fn hopeless(&mut self, none: Option<NoAccount>, now: Timestamp) -> Result<Delivery, RelayError> {
         if self.faults.is_empty() {
             return Err(match (self.full.take(), none.unwrap_or(NoAccount::Unavailable { cooling: None })) {
-                (Some(refusal), _) => RelayError::limit(Scope::Account, &refusal, now),
+                (Some(exceeded), _) => RelayError::limit(exceeded, now),
                 (None, none) => RelayError::Schedule {
                     none,
                     model: self.call.model.clone(),
@@ -226,6 +226,7 @@ fn tapped(worker: &Worker, call: &Call, reply: Reply, mut settlement: Settlement
     let injected = call.injects_usage() && reader.is_plain();
     settlement.replied(parts.status.as_u16(), first_byte_at, (reader, form));
     let mut head = reply::head(parts);
+    tell_what_is_left(head.headers_mut(), call, settlement.left(), first_byte_at);
     if injected {
         head.headers_mut().remove(CONTENT_LENGTH);
     }
@@ -239,6 +240,17 @@ fn tapped(worker: &Worker, call: &Call, reply: Reply, mut settlement: Settlement
     };
     let tap = Tap::new(source, settlement);
     head.map(|()| ReplyBody::Tap(Box::new(tap)))
+}
+
+/// What the upstream says of its account's limits is not what the client may use.
+fn tell_what_is_left(headers: &mut HeaderMap, call: &Call, left: &[Left], now: Timestamp) {
+    let told = left.iter().filter_map(|left| left_headers(call.target.protocol, left, now));
+    for (name, value) in told.flatten() {
+        match value {
+            Some(value) => drop(headers.insert(name, value)),
+            None => drop(headers.remove(name)),
+        }
+    }
 }
 
 fn passed_on(refusal: Refusal) -> Response<ReplyBody> {

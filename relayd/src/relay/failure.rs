@@ -1,14 +1,15 @@
 //! Everything that can keep a call from being served.
 
+use shared::domain::limit::Metric;
 use shared::domain::{Protocol, Timestamp};
 
 use super::BodyError;
 use crate::ledger::JournalError;
-use crate::limits::{LimitExceeded, Scope};
+use crate::limits::LimitExceeded;
 use crate::protocol::{ErrorKind, ProtocolError, client_status};
 use crate::scheduler::health::{Ailment, Failure};
 use crate::scheduler::{Cooling, NoAccount};
-use crate::store::{Refusal, StoreError};
+use crate::store::StoreError;
 
 /// Why a call was not served.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +37,13 @@ pub enum RelayError {
     #[error("{exceeded}")]
     Limit {
         /// Which, and where it stands.
-        exceeded: LimitExceeded,
+        exceeded: Box<LimitExceeded>,
         /// When it makes sense to try again.
         retry_at: Option<Timestamp>,
     },
+    /// A limit of money holds for it, and nobody knows what it costs.
+    #[error("the model {0:?} has no price, and this API key has a limit of money")]
+    Unpriced(String),
     /// The journal has no room, so that the call could not be booked.
     #[error("the relay cannot book calls now")]
     Journal(#[from] JournalError),
@@ -97,10 +101,10 @@ pub(super) fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
 }
 
 impl RelayError {
-    /// A counter of the key or of an account refused the call.
-    pub(super) fn limit(scope: Scope, refusal: &Refusal, now: Timestamp) -> Self {
-        let exceeded = LimitExceeded { scope, ask: refusal.ask, standing: refusal.standing };
-        Self::Limit { exceeded, retry_at: exceeded.retry_after(now).map(|wait| now.after(wait)) }
+    /// A limit has no room for the call.
+    pub(super) fn limit(exceeded: LimitExceeded, now: Timestamp) -> Self {
+        let retry_at = exceeded.retry_after(now).map(|wait| now.after(wait));
+        Self::Limit { exceeded: Box::new(exceeded), retry_at }
     }
 
     /// Whether it is the relay's own fault, so that its operator should hear of it.
@@ -111,8 +115,8 @@ impl RelayError {
     /// The one place where a failure gets its kind and status.
     pub fn problem(&self, protocol: Protocol) -> Problem {
         use ErrorKind::{
-            Internal, InvalidRequest, NotFound, Permission, RateLimit, Timeout, TooLarge, Unavailable,
-            UnsupportedMedia,
+            Billing, Internal, InvalidRequest, NotFound, Permission, RateLimit, Timeout, TooLarge,
+            Unavailable, UnsupportedMedia,
         };
         let (kind, retry_at) = match self {
             Self::Body(BodyError::TooLarge(_)) => (TooLarge, None),
@@ -125,7 +129,7 @@ impl RelayError {
             Self::Body(BodyError::Broken(_) | BodyError::Undecodable(_)) | Self::Protocol(_) => {
                 (InvalidRequest, None)
             }
-            Self::ModelDenied(_) => (Permission, None),
+            Self::ModelDenied(_) | Self::Unpriced(_) => (Permission, None),
             Self::Schedule { none, .. } => match none {
                 NoAccount::NotPermitted => (Permission, None),
                 NoAccount::NoModel => (NotFound, None),
@@ -133,7 +137,10 @@ impl RelayError {
                 NoAccount::Unavailable { cooling: None } => (Unavailable, None),
                 NoAccount::Unavailable { cooling: Some(cooling) } => (kind_of(*cooling), Some(cooling.until)),
             },
-            Self::Limit { retry_at, .. } => (RateLimit, *retry_at),
+            Self::Limit { exceeded, retry_at } => match exceeded.limit.metric {
+                Metric::Cost if exceeded.is_spent() => (Billing, *retry_at),
+                _ => (RateLimit, *retry_at),
+            },
             Self::Journal(_) | Self::Store(_) => (Unavailable, None),
             Self::Misconfigured => (Internal, None),
             Self::Credential { retry_at } | Self::Unreachable { retry_at } => (Unavailable, *retry_at),

@@ -1,8 +1,10 @@
 //! One request, start to end: read, pick, reserve, send, fail over, stream, settle. Data travels in arguments
 //! and results; what must be undone when the client goes is in guards.
 
+mod admission;
 mod attempt;
 mod body;
+mod book;
 mod call;
 mod encoded;
 mod failover;
@@ -10,14 +12,16 @@ mod failure;
 mod reply;
 mod settlement;
 mod tap;
+mod tariff;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use shared::domain::{AccountKind, Operation, Protocol, RequestId};
+use shared::domain::{AccountKind, Family, Multiplier, Operation, Protocol, RequestId};
 
 pub use body::{BodyBudget, BodyError};
 pub use failure::{Problem, RelayError};
@@ -68,9 +72,16 @@ pub struct Settings {
     pub cooldowns: Cooldowns,
     /// How long a hold lives without being renewed.
     pub hold_ttl: Duration,
+    /// Whether limits of money let calls pass whose cost nobody knows.
+    pub allows_unpriced: bool,
+    /// What keys' holders are charged of each family's costs.
+    pub rates: Rates,
     /// Whether each call is logged.
     pub log_requests: bool,
 }
+
+/// Multipliers by family; 1 where none is.
+pub type Rates = BTreeMap<Family, Multiplier>;
 
 /// What all workers share.
 pub struct Relay {

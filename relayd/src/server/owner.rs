@@ -2,10 +2,12 @@
 
 use http::Response;
 use serde_json::{Value, json};
-use shared::domain::{Timestamp, UsageClass};
+use shared::domain::limit::Metric;
+use shared::domain::{NanoUsd, Timestamp, UsageClass};
 
 use super::router::OwnerView;
 use crate::directory::KeyEntry;
+use crate::limits::Scope;
 use crate::relay::{Relay, ReplyBody};
 use crate::store::{Rollup, RollupQuery, StoreError};
 
@@ -104,20 +106,33 @@ impl Sums {
 }
 
 async fn limits(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Vec<Value>, StoreError> {
-    let counters: Vec<_> = key.counters.iter().map(|ask| ask.counter).collect();
-    let standings = relay.directory.store().standings(&key.group, &counters, now).await?;
-    let rows = key.key.limits.iter().filter_map(|limit| {
-        let counter = crate::limits::counter(limit);
-        let at = counters.iter().position(|known| *known == counter)?;
-        let standing = standings.get(at)?;
-        Some(json!({
-            "limit": limit,
-            "used": standing.booked,
-            "held": standing.held,
-            "resets_at": standing.resets_at,
-        }))
-    });
-    Ok(rows.collect())
+    let mut rows = Vec::new();
+    for set in key.limit_sets() {
+        let holder = match set.scope {
+            Scope::Owner => "owner",
+            Scope::All => "all",
+            Scope::Key | Scope::Account => "key",
+        };
+        let standings = set.standings(&**relay.directory.store(), now).await?;
+        rows.extend(standings.into_iter().map(|(limit, standing)| {
+            json!({
+                "limit": limit,
+                "holder": holder,
+                "used": amount(limit.metric, standing.booked),
+                "held": amount(limit.metric, standing.held),
+                "resets_at": standing.resets_at,
+            })
+        }));
+    }
+    Ok(rows)
+}
+
+/// Calls and tokens are numbers, money is a text of dollars.
+fn amount(metric: Metric, amount: u64) -> Value {
+    match metric {
+        Metric::Cost => json!(NanoUsd::from_nanos(i64::try_from(amount).unwrap_or(i64::MAX))),
+        Metric::Requests | Metric::Tokens | Metric::Concurrent => amount.into(),
+    }
 }
 
 /// The calendar day and month are those of UTC.

@@ -4,14 +4,13 @@
 use std::ops::AddAssign;
 
 use minicbor::{Decode, Encode};
-use shared::domain::limit::Metric;
 use shared::domain::{
-    AccountId, KeyId, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
+    AccountId, KeyId, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
 };
 
 pub use shared::domain::Rates;
 
-use super::{CounterId, GroupId, WindowRule};
+use super::{CounterId, GroupId, Span};
 
 /// Where a record stands in the journal. Within a lane, marks grow by (epoch, sequence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -106,6 +105,12 @@ pub struct Closed {
     /// The session that the call belongs to, as a hash.
     #[n(21)]
     pub session: Option<u64>,
+    /// What the key's holder is charged: the cost times the multiplier.
+    #[n(22)]
+    pub rated: NanoUsd,
+    /// The multiplier of the family and the key, so that it can be recomputed.
+    #[n(23)]
+    pub multiplier: Multiplier,
 }
 
 /// How a request ended.
@@ -155,13 +160,14 @@ pub struct Booking {
     #[n(0)]
     #[cbor(with = "group_name")]
     pub group: GroupId,
-    /// The counter.
+    /// The counter, by name.
     #[n(1)]
-    #[cbor(with = "counter_code")]
+    #[cbor(with = "counter_name")]
     pub counter: CounterId,
-    /// When the window began in which the amount was held.
+    /// The window in which the amount was held.
     #[n(2)]
-    pub window_start: Timestamp,
+    #[cbor(with = "span_times")]
+    pub span: Span,
     /// How much.
     #[n(3)]
     pub amount: u64,
@@ -211,6 +217,8 @@ pub struct Rollup {
     pub usage: Usage,
     /// What they cost, in nano-dollars.
     pub cost_nanos: i128,
+    /// What the keys' holders are charged for them, in nano-dollars.
+    pub rated_nanos: i128,
     /// Calls by provenance, in the order of [`Provenance::ALL`].
     pub provenance: [u64; Provenance::ALL.len()],
 }
@@ -220,6 +228,7 @@ impl Rollup {
     pub fn add(&mut self, closed: &Closed) {
         self.failed = self.failed.saturating_add(u64::from(closed.end.is_failure()));
         self.unpriced = self.unpriced.saturating_add(u64::from(closed.unpriced));
+        self.rated_nanos = self.rated_nanos.saturating_add(i128::from(closed.rated.as_nanos()));
         self.add_call(closed.usage, closed.cost, closed.provenance);
     }
 
@@ -231,8 +240,12 @@ impl Rollup {
 
     /// What the calls cost, at most what an amount can say.
     pub fn cost(&self) -> NanoUsd {
-        let most = if self.cost_nanos < 0 { i64::MIN } else { i64::MAX };
-        NanoUsd::from_nanos(i64::try_from(self.cost_nanos).unwrap_or(most))
+        amount(self.cost_nanos)
+    }
+
+    /// What the keys' holders are charged, at most what an amount can say.
+    pub fn rated(&self) -> NanoUsd {
+        amount(self.rated_nanos)
     }
 
     fn add_call(&mut self, usage: Usage, cost: NanoUsd, provenance: Provenance) {
@@ -244,6 +257,11 @@ impl Rollup {
     }
 }
 
+fn amount(nanos: i128) -> NanoUsd {
+    let most = if nanos < 0 { i64::MIN } else { i64::MAX };
+    NanoUsd::from_nanos(i64::try_from(nanos).unwrap_or(most))
+}
+
 impl AddAssign<&Self> for Rollup {
     fn add_assign(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
@@ -251,6 +269,7 @@ impl AddAssign<&Self> for Rollup {
         self.unpriced = self.unpriced.saturating_add(other.unpriced);
         self.usage += other.usage;
         self.cost_nanos = self.cost_nanos.saturating_add(other.cost_nanos);
+        self.rated_nanos = self.rated_nanos.saturating_add(other.rated_nanos);
         for (sum, calls) in self.provenance.iter_mut().zip(other.provenance) {
             *sum = sum.saturating_add(calls);
         }
@@ -277,52 +296,56 @@ mod group_name {
     }
 }
 
-/// A counter as an array of three numbers: metric, kind of window, length in seconds.
-pub(super) mod counter_code {
-    use std::time::Duration;
-
+pub(super) mod counter_name {
     use minicbor::decode::Error as DecodeError;
     use minicbor::encode::{Error as EncodeError, Write};
     use minicbor::{Decoder, Encoder};
 
-    use super::{CounterId, Metric, WindowRule};
+    use super::CounterId;
 
     pub(in crate::store) fn encode<C, W: Write>(
         counter: &CounterId,
         encoder: &mut Encoder<W>,
         _: &mut C,
     ) -> Result<(), EncodeError<W::Error>> {
-        let metric = match counter.metric {
-            Metric::Requests => 0,
-            Metric::Concurrent => 1,
-        };
-        let (window, seconds) = match counter.window {
-            WindowRule::Now => (0, 0),
-            WindowRule::Fixed(length) => (1, length.as_secs()),
-            WindowRule::Lifetime => (2, 0),
-        };
-        encoder.array(3)?.u8(metric)?.u8(window)?.u64(seconds)?.ok()
+        encoder.str(counter.as_str())?.ok()
     }
 
     pub(in crate::store) fn decode<C>(
         decoder: &mut Decoder<'_>,
         _: &mut C,
     ) -> Result<CounterId, DecodeError> {
-        if decoder.array()? != Some(3) {
-            return Err(DecodeError::message("a counter has three numbers"));
+        CounterId::named(decoder.str()?).ok_or_else(|| DecodeError::message("unknown metric"))
+    }
+}
+
+/// A span as an array of its start and, if it has one, its end.
+pub(super) mod span_times {
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    use super::{Span, Timestamp};
+
+    pub(in crate::store) fn encode<C, W: Write>(
+        span: &Span,
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        encoder.array(1 + u64::from(span.end.is_some()))?.i64(span.start.as_millis())?;
+        if let Some(end) = span.end {
+            encoder.i64(end.as_millis())?;
         }
-        let metric = match decoder.u8()? {
-            0 => Metric::Requests,
-            1 => Metric::Concurrent,
-            _ => return Err(DecodeError::message("unknown metric")),
-        };
-        let (window, seconds) = (decoder.u8()?, decoder.u64()?);
-        let window = match window {
-            0 => WindowRule::Now,
-            1 => WindowRule::Fixed(Duration::from_secs(seconds)),
-            2 => WindowRule::Lifetime,
-            _ => return Err(DecodeError::message("unknown window")),
-        };
-        Ok(CounterId { metric, window })
+        encoder.ok()
+    }
+
+    pub(in crate::store) fn decode<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<Span, DecodeError> {
+        let times = decoder.array()?;
+        let start = Timestamp::from_millis(decoder.i64()?);
+        match times {
+            Some(1) => Ok(Span { start, end: None }),
+            Some(2) => Ok(Span { start, end: Some(Timestamp::from_millis(decoder.i64()?)) }),
+            _ => Err(DecodeError::message("a window has a start and maybe an end")),
+        }
     }
 }

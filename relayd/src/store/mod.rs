@@ -16,7 +16,7 @@ use shared::domain::{AccountId, KeyId, RequestId, Timestamp};
 
 pub use entry::{Booking, Closed, End, Entry, GivenUp, Mark, Rates, Rollup, RollupKey};
 
-pub use crate::limits::counter::{CounterAsk, CounterId, Standing, WindowRule};
+pub use crate::limits::counter::{CounterAsk, CounterId, Span, Standing, WindowRule};
 
 /// What an operation of the store comes back with.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -48,6 +48,8 @@ pub enum RecordKind {
     Key,
     /// [`shared::domain::Account`] by its id.
     Account,
+    /// Limits that keys share, by whom they hold for.
+    Limits,
     /// Price lists and prices set by hand.
     Price,
     /// Single values such as the sealed pepper.
@@ -90,9 +92,24 @@ impl GroupId {
         Self(format!("key:{key}").into())
     }
 
+    /// The counters of all keys with the same owner.
+    pub fn of_owner(owner: &str) -> Self {
+        Self(format!("owner:{owner}").into())
+    }
+
+    /// The counters of everything.
+    pub fn of_all() -> Self {
+        Self("all".into())
+    }
+
     /// The counters of one account.
     pub fn of_account(account: &AccountId) -> Self {
         Self(format!("account:{account}").into())
+    }
+
+    /// Whether these are the counters of an account.
+    pub fn is_account(&self) -> bool {
+        self.0.starts_with("account:")
     }
 
     /// The group's name as it is stored.
@@ -117,8 +134,8 @@ pub struct GroupAsk<'a> {
     pub counters: &'a [CounterAsk],
 }
 
-/// A call's request to be admitted: every group, or none. A request asks a group at most once, but may ask
-/// further groups later (another account after a failover).
+/// A call's request to be admitted: every group, or none. A request may ask again later: further groups, or more
+/// of a group (another account after a failover).
 #[derive(Clone, Copy, Debug)]
 pub struct Reservation<'a> {
     /// The call.
@@ -138,10 +155,12 @@ pub struct Held {
     pub group: GroupId,
     /// The counter.
     pub counter: CounterId,
-    /// When the window began.
-    pub window_start: Timestamp,
+    /// The window.
+    pub span: Span,
     /// How much is held.
     pub amount: u64,
+    /// Where the counter stands with it.
+    pub standing: Standing,
 }
 
 /// Whether a call may go on.
@@ -242,11 +261,11 @@ pub trait Store: Send + Sync + 'static {
     /// Lets every hold live on at least until then.
     fn renew_holds(&self, until: Timestamp);
 
-    /// Where counters of a group stand, in the order asked.
+    /// Where counters of a group stand, in the order asked; amounts and limits do not count.
     fn standings<'a>(
         &'a self,
         group: &'a GroupId,
-        counters: &'a [CounterId],
+        counters: &'a [CounterAsk],
         now: Timestamp,
     ) -> Answer<'a, Vec<Standing>>;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, Family, Glob, KeyId, Limit, Timestamp};
+use super::{AccountId, Family, Glob, KeyId, Limit, Multiplier, Timestamp};
 use crate::crypto::Digest;
 
 /// An API key as it is stored: its digest, never the key. Fields that this version does not know are kept.
@@ -39,6 +39,9 @@ pub struct ApiKey {
     /// What it may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// What its holder is charged of the cost of a family's calls, beside the family's own multiplier.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rates: BTreeMap<Family, Multiplier>,
     /// How the usage of Chat Completions streams is learned.
     #[serde(default)]
     pub usage: UsageMode,
@@ -136,6 +139,7 @@ mod tests {
             deny_models: Vec::new(),
             accounts: Vec::new(),
             limits: Vec::new(),
+            rates: BTreeMap::new(),
             usage: UsageMode::default(),
             expires_at: None,
             valid_s_from_first_use: None,

@@ -12,7 +12,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::store::contract::Folder;
 use crate::store::embedded::Embedded;
 use crate::store::{
-    Answer, Closed, CounterId, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
+    Answer, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
     RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
@@ -96,7 +96,7 @@ impl Store for Moody {
     fn standings<'a>(
         &'a self,
         group: &'a GroupId,
-        counters: &'a [CounterId],
+        counters: &'a [CounterAsk],
         now: Timestamp,
     ) -> Answer<'a, Vec<Standing>> {
         Box::pin(async move { self.inner().standings(group, counters, now).await })

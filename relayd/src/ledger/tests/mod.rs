@@ -8,7 +8,6 @@ mod running;
 use std::path::Path;
 use std::sync::Arc;
 
-use shared::domain::limit::Metric;
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Operation, Protocol, RequestId, Timestamp, Usage};
 use tokio::runtime::Runtime;
@@ -19,9 +18,13 @@ use super::{Attempt, Lane, Ledger, Opened, Settings};
 use crate::clock::Clock;
 use crate::store::contract::{Folder, closed as closed_row};
 use crate::store::embedded::Embedded;
-use crate::store::{Booking, Closed, CounterId, GroupId, Rates, RollupQuery, RowQuery, Store, WindowRule};
+use crate::store::{
+    Booking, Closed, CounterAsk, CounterId, GroupId, Rates, RollupQuery, RowQuery, Span, Store, WindowRule,
+};
 
-const IN_TOTAL: CounterId = CounterId { metric: Metric::Requests, window: WindowRule::Lifetime };
+fn in_total() -> CounterId {
+    CounterId::named("requests in total").unwrap()
+}
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -32,7 +35,7 @@ fn id(number: u64) -> RequestId {
 }
 
 fn booking(group: &str) -> Booking {
-    Booking { group: group.into(), counter: IN_TOTAL, window_start: at(0), amount: 1 }
+    Booking { group: group.into(), counter: in_total(), span: Span::ENDLESS, amount: 1 }
 }
 
 fn opened(number: u64) -> Opened {
@@ -50,6 +53,8 @@ fn opened(number: u64) -> Opened {
         price_version: 3,
         rates: Rates::default(),
         bookings: vec![booking("key")],
+        estimate_rated: NanoUsd::from_nanos(1_050),
+        multiplier: "1.5".parse().unwrap(),
     }
 }
 
@@ -135,7 +140,9 @@ impl Home {
     /// What is booked in a group.
     fn booked(&self, store: &Arc<dyn Store>, group: &str) -> u64 {
         let group = GroupId::from(group);
-        let standings = self.runtime.block_on(store.standings(&group, &[IN_TOTAL], at(0)));
+        let (counter, window) = (in_total(), WindowRule::Lifetime);
+        let asks = [CounterAsk { counter, window, amount: 0, limit: 0 }];
+        let standings = self.runtime.block_on(store.standings(&group, &asks, at(0)));
         standings.unwrap()[0].booked
     }
 

@@ -7,7 +7,7 @@ use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
 
 use super::{CONCURRENT, IN_TOTAL, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
 use crate::store::{
-    Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Standing, StoreState,
+    Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Span, Standing, StoreState,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -64,7 +64,7 @@ pub(in crate::store) fn a_booking_goes_to_the_window_it_was_held_in(subject: &mu
     subject.apply(&[entry(0, 2, closed(request_id(2), new.iter().map(booking).collect()))]);
     assert_eq!(subject.sums("k", PER_MINUTE, 60_001), (1, 0));
     let mut later = booking(&new[0]);
-    later.window_start = at(120_000);
+    later.span = Span { start: at(120_000), end: Some(at(180_000)) };
     subject.apply(&[entry(0, 3, closed(request_id(3), vec![later]))]);
     let standing = Standing { booked: 1, held: 0, resets_at: Some(at(180_000)) };
     assert_eq!(subject.standing("k", PER_MINUTE, 120_001), standing, "a booking can start a window");
@@ -222,6 +222,7 @@ fn tally(sums: &mut BTreeMap<RollupKey, Rollup>, row: &Closed) {
     sum.unpriced += u64::from(row.unpriced);
     sum.usage += row.usage;
     sum.cost_nanos += i128::from(row.cost.as_nanos());
+    sum.rated_nanos += i128::from(row.rated.as_nanos());
     sum.provenance[Provenance::ALL.iter().position(|each| *each == row.provenance).unwrap()] += 1;
     for attempt in &row.given_up {
         let (account, model) = (Some(attempt.account.clone()), attempt.model.clone());

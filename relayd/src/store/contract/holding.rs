@@ -2,26 +2,33 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{CONCURRENT, IN_TOTAL, PER_MINUTE, Subject, ask, at, reserve};
-use crate::store::{CounterAsk, Held, Standing, Verdict};
+use super::{CONCURRENT, IN_TOTAL, PER_MINUTE, Subject, ask, at, counter, per_day, reserve};
+use crate::store::{CounterAsk, Held, Span, Standing, Verdict};
 
 pub(in crate::store) fn a_call_holds_in_all_groups_or_in_none(subject: &mut Subject) {
     let (one, two) = ([ask(PER_MINUTE, 1), ask(CONCURRENT, 9)], [ask(IN_TOTAL, 9), ask(PER_MINUTE, 2)]);
     let held = subject.admit(1, 0, &[("k", &one), ("a", &two)]);
-    let expected = [("k", PER_MINUTE), ("a", IN_TOTAL), ("a", PER_MINUTE)].map(|(group, counter)| Held {
-        group: group.into(),
-        counter,
-        window_start: at(0),
-        amount: 1,
-    });
+    let minute = Span { start: at(0), end: Some(at(60_000)) };
+    let expected = [("k", PER_MINUTE, minute), ("a", IN_TOTAL, Span::ENDLESS), ("a", PER_MINUTE, minute)]
+        .map(|(group, name, span)| Held {
+            group: group.into(),
+            counter: counter(name),
+            span,
+            amount: 1,
+            standing: Standing { booked: 0, held: 1, resets_at: span.end },
+        });
     assert_eq!(held, expected);
     let refusal = subject.refuse(2, 1, &[("a", &two), ("k", &one)]);
-    assert_eq!((refusal.group, refusal.ask), ("k".into(), one[0]));
+    assert_eq!((refusal.group, refusal.ask), ("k".into(), one[0].clone()));
     assert_eq!(refusal.standing, Standing { booked: 0, held: 1, resets_at: Some(at(60_000)) });
     assert_eq!(subject.sums("a", PER_MINUTE, 1), (0, 1), "nothing was held");
     let both = [ask(PER_MINUTE, 1), ask(IN_TOTAL, 0)];
     let refusal = subject.refuse(3, 1, &[("a", &both), ("k", &one)]);
-    assert_eq!((refusal.group, refusal.ask), ("a".into(), both[0]), "the first that does not fit is named");
+    assert_eq!(
+        (refusal.group, refusal.ask),
+        ("a".into(), both[0].clone()),
+        "the first that does not fit is named"
+    );
 }
 
 pub(in crate::store) fn a_counter_asked_twice_is_held_once(subject: &mut Subject) {
@@ -101,16 +108,58 @@ pub(in crate::store) fn a_request_may_ask_another_group_later(subject: &mut Subj
 pub(in crate::store) fn windows_start_at_first_use_and_end_on_time(subject: &mut Subject) {
     let asks = [ask(PER_MINUTE, 1)];
     assert_eq!(subject.standing("k", PER_MINUTE, 5), Standing::default(), "looking is not using");
-    assert_eq!(subject.admit(1, 7, &[("k", &asks)])[0].window_start, at(7));
+    assert_eq!(subject.admit(1, 7, &[("k", &asks)])[0].span.start, at(7));
     let running = Standing { booked: 0, held: 1, resets_at: Some(at(60_007)) };
     assert_eq!(subject.standing("k", PER_MINUTE, 60_006), running);
     assert_eq!(subject.refuse(2, 60_006, &[("k", &asks)]).standing, running);
     assert_eq!(subject.standing("k", PER_MINUTE, 60_007), Standing::default());
-    assert_eq!(subject.admit(3, 60_007, &[("k", &asks)])[0].window_start, at(60_007));
+    assert_eq!(subject.admit(3, 60_007, &[("k", &asks)])[0].span.start, at(60_007));
     subject.give_back(1, "k");
     assert_eq!(subject.sums("k", PER_MINUTE, 60_008), (0, 1), "the old hold was in the old window");
     let refusal = subject.refuse(4, 60_000, &[("k", &asks)]);
     assert_eq!(refusal.standing.held, 1, "a reader of a clock that is a little behind is in the same window");
+}
+
+pub(in crate::store) fn windows_of_the_calendar_are_the_askers(subject: &mut Subject) {
+    let (first, second) = (per_day(0, 1_000), per_day(1_000, 2_000));
+    let unused = Standing { resets_at: Some(at(1_000)), ..Standing::default() };
+    assert_eq!(subject.standing("k", first, 5), unused, "it ends whether it is used or not");
+    let held = subject.admit(1, 5, &[("k", &[ask(first, 1)])]);
+    assert_eq!(held[0].span, Span { start: at(0), end: Some(at(1_000)) });
+    assert_eq!(subject.refuse(2, 999, &[("k", &[ask(first, 1)])]).standing.resets_at, Some(at(1_000)));
+    assert_eq!(subject.sums("k", second, 1_000), (0, 0), "the next one begins empty");
+    subject.admit(3, 1_000, &[("k", &[ask(second, 1)])]);
+    let refusal = subject.refuse(4, 999, &[("k", &[ask(first, 1)])]);
+    assert_eq!(refusal.standing.resets_at, Some(at(2_000)), "a clock that is behind opens no old window");
+    subject.give_back(1, "k");
+    assert_eq!(subject.sums("k", second, 1_001), (0, 1));
+}
+
+pub(in crate::store) fn amounts_are_held_and_judged_as_they_are(subject: &mut Subject) {
+    let day = per_day(0, 1_000);
+    let costs = |amount| [CounterAsk { amount, ..ask(day, 10) }];
+    let held = subject.admit(1, 0, &[("k", &costs(4))]);
+    assert_eq!(held[0].standing, Standing { booked: 0, held: 4, resets_at: Some(at(1_000)) });
+    subject.admit(2, 0, &[("k", &costs(6))]);
+    let refusal = subject.refuse(3, 0, &[("k", &costs(1))]);
+    assert_eq!((refusal.ask.amount, refusal.standing.held), (1, 10));
+    subject.admit(4, 0, &[("k", &costs(0))]);
+    subject.give_back(2, "k");
+    subject.refuse(5, 0, &[("k", &costs(7))]);
+    subject.refuse(5, 0, &[("k", &costs(u64::MAX))]);
+    subject.admit(5, 0, &[("k", &costs(6))]);
+    assert_eq!(subject.sums("k", day, 1), (0, 10));
+}
+
+pub(in crate::store) fn a_request_may_ask_for_more(subject: &mut Subject) {
+    let day = per_day(0, 1_000);
+    let costs = |amount| [CounterAsk { amount, ..ask(day, 10) }];
+    subject.admit(1, 0, &[("k", &costs(4))]);
+    let held = subject.admit(1, 1, &[("k", &costs(5))]);
+    assert_eq!((held[0].amount, held[0].standing.held), (5, 9));
+    subject.refuse(1, 2, &[("k", &costs(2))]);
+    subject.give_back(1, "k");
+    assert_eq!(subject.sums("k", day, 3), (0, 0));
 }
 
 pub(in crate::store) fn holds_lapse_unless_they_are_renewed(subject: &mut Subject) {

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use shared::domain::limit::Metric;
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage};
 use tokio::runtime::Runtime;
 
 use super::{
     Answer, Booking, Closed, CounterAsk, CounterId, End, Entry, GroupAsk, GroupId, Held, Mark, Rates,
-    Refusal, Reservation, Standing, Store, StoreError, Verdict, WindowRule,
+    Refusal, Reservation, Span, Standing, Store, StoreError, Verdict, WindowRule,
 };
 
 /// A folder that goes with the value.
@@ -113,13 +112,13 @@ impl Subject {
         self.wait(self.store().apply(batch.into())).unwrap();
     }
 
-    fn standing(&self, group: &str, counter: CounterId, now: i64) -> Standing {
+    fn standing(&self, group: &str, counter: Counter, now: i64) -> Standing {
         let group = GroupId::from(group);
-        self.wait(self.store().standings(&group, &[counter], at(now))).unwrap()[0]
+        self.wait(self.store().standings(&group, &[ask(counter, 0)], at(now))).unwrap()[0]
     }
 
     /// What is booked and what is held.
-    fn sums(&self, group: &str, counter: CounterId, now: i64) -> (u64, u64) {
+    fn sums(&self, group: &str, counter: Counter, now: i64) -> (u64, u64) {
         let standing = self.standing(group, counter, now);
         (standing.booked, standing.held)
     }
@@ -155,6 +154,9 @@ macro_rules! keeps_the_contract {
                 what_is_given_back_is_as_if_never_held
                 a_request_may_ask_another_group_later
                 windows_start_at_first_use_and_end_on_time
+                windows_of_the_calendar_are_the_askers
+                amounts_are_held_and_judged_as_they_are
+                a_request_may_ask_for_more
                 holds_lapse_unless_they_are_renewed;
             applying:
                 a_booking_replaces_its_hold
@@ -177,18 +179,30 @@ pub(super) use {contract_tests, keeps_the_contract};
 
 const LAPSE_MS: i64 = 100_000;
 
-const CONCURRENT: CounterId = CounterId { metric: Metric::Concurrent, window: WindowRule::Now };
-const PER_MINUTE: CounterId =
-    CounterId { metric: Metric::Requests, window: WindowRule::Fixed(Duration::from_secs(60)) };
-pub(super) const IN_TOTAL: CounterId = CounterId { metric: Metric::Requests, window: WindowRule::Lifetime };
+/// A counter's name and its window.
+pub(super) type Counter = (&'static str, WindowRule);
+
+const CONCURRENT: Counter = ("concurrent", WindowRule::Now);
+const PER_MINUTE: Counter = ("requests per minute", WindowRule::Fixed(Duration::from_secs(60)));
+pub(super) const IN_TOTAL: Counter = ("requests in total", WindowRule::Lifetime);
+
+/// A window of the calendar.
+const fn per_day(start: i64, end: i64) -> Counter {
+    let span = Span { start: Timestamp::from_millis(start), end: Some(Timestamp::from_millis(end)) };
+    ("cost per day", WindowRule::Calendar(span))
+}
+
+pub(super) fn counter((name, _): Counter) -> CounterId {
+    CounterId::named(name).unwrap()
+}
 
 pub(super) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
 /// One of `counter`, of which there may be `limit`.
-pub(super) fn ask(counter: CounterId, limit: u64) -> CounterAsk {
-    CounterAsk { counter, amount: 1, limit }
+pub(super) fn ask((name, window): Counter, limit: u64) -> CounterAsk {
+    CounterAsk { counter: counter((name, window)), window, amount: 1, limit }
 }
 
 pub(super) fn request_id(number: u64) -> RequestId {
@@ -213,8 +227,8 @@ pub(super) fn reserve<'a>(
 }
 
 pub(super) fn booking(held: &Held) -> Booking {
-    let Held { group, counter, window_start, amount } = held.clone();
-    Booking { group, counter, window_start, amount }
+    let Held { group, counter, span, amount, .. } = held.clone();
+    Booking { group, counter, span, amount }
 }
 
 pub(super) fn entry(lane: u32, sequence: u64, closed: Closed) -> Entry {
@@ -246,5 +260,7 @@ pub(crate) fn closed(request: RequestId, bookings: Vec<Booking>) -> Closed {
         bookings,
         given_up: Vec::new(),
         session: None,
+        rated: NanoUsd::from_nanos(45),
+        multiplier: "1.5".parse().unwrap(),
     }
 }

@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{
-    CONCURRENT, IN_TOTAL, LAPSE_MS, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id,
+    CONCURRENT, Counter, IN_TOTAL, LAPSE_MS, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id,
 };
-use crate::store::{CounterAsk, CounterId, Entry, Held, Verdict, WindowRule};
+use crate::store::{CounterAsk, Entry, Held, Verdict};
 
 const GROUPS: [&str; 2] = ["key:a", "account:b"];
-const COUNTERS: [(CounterId, u64); 3] = [(PER_MINUTE, 3), (IN_TOTAL, 12), (CONCURRENT, 2)];
+const COUNTERS: [(Counter, u64); 3] = [(PER_MINUTE, 3), (IN_TOTAL, 12), (CONCURRENT, 2)];
 const MINUTE_MS: i64 = 60_000;
 
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 struct Hold {
     request: u64,
     group: usize,
-    counter: CounterId,
+    counter: Counter,
     window: i64,
     lapses_at: i64,
 }
@@ -62,8 +62,8 @@ struct Model {
     requests: u64,
     holds: Vec<Hold>,
     /// The windows that run, and what is booked for good.
-    windows: BTreeMap<(usize, CounterId), i64>,
-    booked: BTreeMap<(usize, CounterId), (i64, u64)>,
+    windows: BTreeMap<(usize, &'static str), i64>,
+    booked: BTreeMap<(usize, &'static str), (i64, u64)>,
     /// Calls that are open, with what they will book.
     open: Vec<(u64, Vec<Held>)>,
     journal: Vec<Entry>,
@@ -76,14 +76,14 @@ impl Model {
         self.holds.retain(|hold| hold.lapses_at.max(renewed_until) > now);
     }
 
-    fn running(&self, group: usize, counter: CounterId) -> Option<i64> {
-        let start = *self.windows.get(&(group, counter))?;
-        (counter.window != PER_MINUTE.window || self.now < start + MINUTE_MS).then_some(start)
+    fn running(&self, group: usize, counter: Counter) -> Option<i64> {
+        let start = *self.windows.get(&(group, counter.0))?;
+        (counter != PER_MINUTE || self.now < start + MINUTE_MS).then_some(start)
     }
 
-    fn sums(&self, group: usize, counter: CounterId) -> (u64, u64) {
+    fn sums(&self, group: usize, counter: Counter) -> (u64, u64) {
         let Some(window) = self.running(group, counter) else { return (0, 0) };
-        let booked = self.booked.get(&(group, counter)).filter(|(start, _)| *start == window);
+        let booked = self.booked.get(&(group, counter.0)).filter(|(start, _)| *start == window);
         let held = self
             .holds
             .iter()
@@ -100,9 +100,9 @@ impl Model {
 
     fn hold(&mut self, request: u64, group: usize) {
         for (counter, _) in COUNTERS {
-            let start = if counter.window == PER_MINUTE.window { self.now } else { 0 };
+            let start = if counter == PER_MINUTE { self.now } else { 0 };
             let window = self.running(group, counter).unwrap_or(start);
-            self.windows.insert((group, counter), window);
+            self.windows.insert((group, counter.0), window);
             self.holds.push(Hold { request, group, counter, window, lapses_at: self.now + LAPSE_MS });
         }
     }
@@ -121,11 +121,10 @@ impl Model {
             self.holds.retain(|hold| request_id(hold.request) != closed.request);
             for booking in &closed.bookings {
                 let group = GROUPS.iter().position(|name| *name == booking.group.as_str()).unwrap();
-                let place = (group, booking.counter);
-                let window = match booking.counter.window {
-                    WindowRule::Fixed(_) => booking.window_start.as_millis(),
-                    _ => 0,
-                };
+                let mut names = COUNTERS.iter().map(|(known, _)| known.0);
+                let name = names.find(|name| *name == booking.counter.as_str()).unwrap();
+                let place = (group, name);
+                let window = booking.span.start.as_millis();
                 let booked = self.booked.entry(place).or_insert((window, 0));
                 if booked.0 < window {
                     *booked = (window, 0);

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry as Slot;
 
 use ahash::RandomState;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+use shared::domain::Timestamp;
 
 use super::database::{damaged, encode};
 use super::group::GroupRecord;
@@ -38,16 +39,19 @@ pub(super) fn book(transaction: &WriteTransaction, batch: &[Entry]) -> Result<Gr
     let mut lanes = Marks::read_to_change(transaction)?;
     let mut table = transaction.open_table(GROUPS)?;
     let mut groups = Groups::default();
+    let mut last_end = Timestamp::default();
     for Entry { mark, closed } in batch {
         lanes.pass(*mark);
+        last_end = last_end.max(closed.closed_at);
         for group in groups_in(&closed.bookings) {
             let of_group = closed.bookings.iter().filter(|booking| booking.group == *group);
             stored(&mut groups, &table, group)?.book(*mark, of_group);
         }
     }
     let mut value = Vec::new();
-    for (group, record) in &groups {
-        encode(&mut value, record)?;
+    for (group, record) in &mut groups {
+        record.forget_ended(last_end);
+        encode(&mut value, &*record)?;
         table.insert(group.as_str(), value.as_slice())?;
     }
     lanes.write(transaction)?;

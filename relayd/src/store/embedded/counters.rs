@@ -10,7 +10,7 @@ use ahash::RandomState;
 use shared::domain::{RequestId, Timestamp};
 
 use super::group::{Ask, Group, GroupRecord};
-use crate::store::{CounterId, GroupId, Refusal, Reservation, Standing, Verdict};
+use crate::store::{CounterAsk, GroupId, Refusal, Reservation, Standing, Verdict};
 
 const SHARDS: usize = 32;
 
@@ -97,11 +97,14 @@ impl Counters {
         self.renewed_until.fetch_max(until.as_millis(), Ordering::Relaxed);
     }
 
-    pub(super) fn standings(&self, id: &GroupId, counters: &[CounterId], now: Timestamp) -> Vec<Standing> {
+    pub(super) fn standings(&self, id: &GroupId, counters: &[CounterAsk], now: Timestamp) -> Vec<Standing> {
         let mut groups = locked(&self.groups[self.shard(id)]);
-        let Some(group) = groups.get_mut(id) else { return vec![Standing::default(); counters.len()] };
+        let Some(group) = groups.get_mut(id) else {
+            let unused = Group::default();
+            return counters.iter().map(|ask| unused.standing(ask, now)).collect();
+        };
         self.drop_lapsed(id, group, now);
-        counters.iter().map(|&counter| group.standing(counter, now)).collect()
+        counters.iter().map(|ask| group.standing(ask, now)).collect()
     }
 
     /// The groups that a request holds something in; they are forgotten, so each must be settled next.

@@ -1,18 +1,18 @@
 //! One group of counters in memory: windows, what is booked in them, who holds what. No locks, no clock.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use ahash::RandomState;
 use minicbor::{Decode, Encode};
 use shared::domain::{RequestId, Timestamp};
 
-use crate::limits::window;
-use crate::store::entry::counter_code;
-use crate::store::{Booking, CounterAsk, CounterId, GroupId, Held, Mark, Standing, WindowRule};
+use crate::store::entry::{counter_name, span_times};
+use crate::store::{Booking, CounterAsk, CounterId, GroupId, Held, Mark, Span, Standing, WindowRule};
 
-/// Counters that have no fixed windows have one window, which began at the dawn of time: so a booking finds it
-/// whenever the first use was.
-const ENDLESS_START: Timestamp = Timestamp::from_millis(0);
+/// How long what was booked in a window is kept after its end: for those who ask late, and no longer, for the
+/// counters of limits that are gone would pile up.
+const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 3_600);
 
 /// The group's counters and holds.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 struct Counter {
     id: CounterId,
-    window_start: Timestamp,
+    span: Span,
     booked: u64,
     /// The sum of what the holds hold in this window.
     held: u64,
@@ -38,10 +38,11 @@ struct Hold {
     amounts: Vec<HeldAmount>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct HeldAmount {
     counter: CounterId,
-    window_start: Timestamp,
+    is_lease: bool,
+    span: Span,
     amount: u64,
 }
 
@@ -68,11 +69,11 @@ impl Group {
     /// The first ask that does not fit, and where its counter stands.
     pub(super) fn refusal(&self, asks: &[CounterAsk], now: Timestamp) -> Option<(CounterAsk, Standing)> {
         asks.iter().find_map(|ask| {
-            let standing = self.standing(ask.counter, now);
+            let standing = self.standing(ask, now);
             let taken = standing.booked.checked_add(standing.held);
             let total = taken.and_then(|taken| taken.checked_add(ask.amount));
             let fits = total.is_some_and(|total| total <= ask.limit);
-            (!fits).then_some((*ask, standing))
+            (!fits).then(|| (ask.clone(), standing))
         })
     }
 
@@ -81,21 +82,22 @@ impl Group {
     /// amount: it will be booked once.
     pub(super) fn hold(&mut self, group: &GroupId, ask: Ask<'_>, held: &mut Vec<Held>) {
         let mut amounts: Vec<HeldAmount> = Vec::with_capacity(ask.counters.len());
-        for &CounterAsk { counter, amount, .. } in ask.counters {
-            match amounts.iter_mut().find(|held| held.counter == counter) {
-                Some(held) => held.amount = held.amount.max(amount),
+        for CounterAsk { counter, window, amount, .. } in ask.counters {
+            match amounts.iter_mut().find(|held| held.counter == *counter) {
+                Some(held) => held.amount = held.amount.max(*amount),
                 None => {
-                    let window_start = self.open_window(counter, ask.now);
-                    amounts.push(HeldAmount { counter, window_start, amount });
+                    let span = self.open_window(counter, *window, ask.now);
+                    let is_lease = *window == WindowRule::Now;
+                    amounts.push(HeldAmount { counter: counter.clone(), is_lease, span, amount: *amount });
                 }
             }
         }
-        for &HeldAmount { counter, window_start, amount } in &amounts {
-            if let Some(counter) = self.counter_mut(counter) {
-                counter.held = counter.held.saturating_add(amount);
-            }
-            if counter.window != WindowRule::Now {
-                held.push(Held { group: group.clone(), counter, window_start, amount });
+        for HeldAmount { counter, is_lease, span, amount } in &amounts {
+            let Some(counted) = self.counter_mut(counter) else { continue };
+            counted.held = counted.held.saturating_add(*amount);
+            if !is_lease {
+                let (standing, counter) = (counted.standing(), counter.clone());
+                held.push(Held { group: group.clone(), counter, span: *span, amount: *amount, standing });
             }
         }
         self.earliest_lapse = self.earliest_lapse.min(ask.lapses_at);
@@ -112,8 +114,8 @@ impl Group {
     /// Gives back the request's leases; tells whether nothing of its hold is left.
     pub(super) fn release(&mut self, request: RequestId) -> bool {
         let Some(hold) = self.holds.get_mut(&request) else { return true };
-        for lease in hold.amounts.extract_if(.., |held| held.counter.window == WindowRule::Now) {
-            subtract(&mut self.counters, lease);
+        for lease in hold.amounts.extract_if(.., |held| held.is_lease) {
+            subtract(&mut self.counters, &lease);
         }
         let is_empty = hold.amounts.is_empty();
         if is_empty {
@@ -125,7 +127,7 @@ impl Group {
     /// Removes the request's hold.
     pub(super) fn remove(&mut self, request: RequestId) {
         for held in self.holds.remove(&request).into_iter().flat_map(|hold| hold.amounts) {
-            subtract(&mut self.counters, held);
+            subtract(&mut self.counters, &held);
         }
     }
 
@@ -144,75 +146,66 @@ impl Group {
         lapsed
     }
 
-    /// Where a counter stands. A window that has ended counts no more.
-    pub(super) fn standing(&self, id: CounterId, now: Timestamp) -> Standing {
-        match self.counters.iter().find(|counter| counter.id == id) {
-            Some(counter) if counter.is_in_force(now) => Standing {
-                booked: counter.booked,
-                held: counter.held,
-                resets_at: window::opened(id.window, counter.window_start).and_then(|window| window.end),
-            },
-            _ => Standing::default(),
+    /// Where a counter stands. A window that has ended counts no more; one of the calendar ends whether it was
+    /// used or not.
+    pub(super) fn standing(&self, ask: &CounterAsk, now: Timestamp) -> Standing {
+        let counter = self.counters.iter().find(|counter| counter.id == ask.counter);
+        match counter.filter(|counter| ask.window.in_force(counter.span, now).is_some()) {
+            Some(counter) => counter.standing(),
+            None => Standing { resets_at: ask.window.known_end(), ..Standing::default() },
         }
     }
 
     /// Takes over what the database has. A window that began here after the recorded one stays: the recorded
     /// one had ended by then.
     pub(super) fn adopt(&mut self, record: &GroupRecord) {
-        for &CounterRecord { counter: id, window_start, booked } in &record.counters {
+        for CounterRecord { counter: id, span, booked } in &record.counters {
             match self.counter_mut(id) {
-                Some(counter) if counter.window_start > window_start => {}
-                Some(counter) if counter.window_start == window_start => counter.booked = booked,
-                _ => self.start_window(id, window_start, booked),
+                Some(counter) if counter.span.start > span.start => {}
+                Some(counter) if counter.span.start == span.start => counter.booked = *booked,
+                _ => self.start_window(id, *span, *booked),
             }
         }
     }
 
-    /// The start of the window that a use at `now` falls in; begins one if none runs.
-    fn open_window(&mut self, id: CounterId, now: Timestamp) -> Timestamp {
-        match self.counter_mut(id) {
-            Some(counter) if counter.is_in_force(now) => counter.window_start,
-            _ => {
-                let window_start = match id.window {
-                    WindowRule::Fixed(_) => now,
-                    WindowRule::Now | WindowRule::Lifetime => ENDLESS_START,
-                };
-                self.start_window(id, window_start, 0);
-                window_start
-            }
-        }
+    /// The window that a use at `now` falls in; begins one if none runs.
+    fn open_window(&mut self, id: &CounterId, window: WindowRule, now: Timestamp) -> Span {
+        let running = self.counter_mut(id).and_then(|counter| window.in_force(counter.span, now));
+        running.unwrap_or_else(|| {
+            let span = window.opened(now);
+            self.start_window(id, span, 0);
+            span
+        })
     }
 
-    fn start_window(&mut self, id: CounterId, window_start: Timestamp, booked: u64) {
+    fn start_window(&mut self, id: &CounterId, span: Span, booked: u64) {
         let held = self
             .holds
             .values()
             .flat_map(|hold| &hold.amounts)
-            .filter(|held| held.counter == id && held.window_start == window_start)
+            .filter(|held| held.counter == *id && held.span.start == span.start)
             .fold(0, |sum: u64, held| sum.saturating_add(held.amount));
-        let started = Counter { id, window_start, booked, held };
+        let started = Counter { id: id.clone(), span, booked, held };
         match self.counter_mut(id) {
             Some(counter) => *counter = started,
             None => self.counters.push(started),
         }
     }
 
-    fn counter_mut(&mut self, id: CounterId) -> Option<&mut Counter> {
-        self.counters.iter_mut().find(|counter| counter.id == id)
+    fn counter_mut(&mut self, id: &CounterId) -> Option<&mut Counter> {
+        self.counters.iter_mut().find(|counter| counter.id == *id)
     }
 }
 
 impl Counter {
-    /// Whether its window still runs; a counter of leases has none that could end.
-    fn is_in_force(&self, now: Timestamp) -> bool {
-        self.id.window == WindowRule::Now
-            || window::in_force(self.id.window, Some(self.window_start), now).is_some()
+    const fn standing(&self) -> Standing {
+        Standing { booked: self.booked, held: self.held, resets_at: self.span.end }
     }
 }
 
-fn subtract(counters: &mut [Counter], held: HeldAmount) {
+fn subtract(counters: &mut [Counter], held: &HeldAmount) {
     let counter = counters.iter_mut().find(|counter| counter.id == held.counter);
-    if let Some(counter) = counter.filter(|counter| counter.window_start == held.window_start) {
+    if let Some(counter) = counter.filter(|counter| counter.span.start == held.span.start) {
         counter.held = counter.held.saturating_sub(held.amount);
     }
 }
@@ -228,14 +221,15 @@ pub(super) struct GroupRecord {
     marks: Vec<Mark>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 struct CounterRecord {
     #[n(0)]
-    #[cbor(with = "counter_code")]
+    #[cbor(with = "counter_name")]
     counter: CounterId,
     #[n(1)]
-    window_start: Timestamp,
+    #[cbor(with = "span_times")]
+    span: Span,
     #[n(2)]
     booked: u64,
 }
@@ -251,80 +245,69 @@ impl GroupRecord {
         bookings.for_each(|booking| self.add(booking));
     }
 
+    /// Forgets windows that are long over at `now`.
+    pub(super) fn forget_ended(&mut self, now: Timestamp) {
+        self.counters.retain(|record| record.span.end.is_none_or(|end| now.since(end) < KEPT_AFTER_END));
+    }
+
     /// A booking for a window that is over changes nothing; one for a later window starts that window.
     fn add(&mut self, booking: &Booking) {
-        let window_start = match booking.counter.window {
-            WindowRule::Now => return,
-            WindowRule::Fixed(_) => booking.window_start,
-            WindowRule::Lifetime => ENDLESS_START,
-        };
-        let booked = booking.amount;
-        match self.counters.iter_mut().find(|record| record.counter == booking.counter) {
-            Some(record) if record.window_start > window_start => {}
-            Some(record) if record.window_start == window_start => {
-                record.booked = record.booked.saturating_add(booked);
+        let Booking { counter, span, amount, .. } = booking;
+        match self.counters.iter_mut().find(|record| record.counter == *counter) {
+            Some(record) if record.span.start > span.start => {}
+            Some(record) if record.span.start == span.start => {
+                record.booked = record.booked.saturating_add(*amount);
             }
-            Some(record) => (record.window_start, record.booked) = (window_start, booked),
-            None => self.counters.push(CounterRecord { counter: booking.counter, window_start, booked }),
+            Some(record) => (record.span, record.booked) = (*span, *amount),
+            None => {
+                let (counter, span, booked) = (counter.clone(), *span, *amount);
+                self.counters.push(CounterRecord { counter, span, booked });
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use shared::domain::limit::Metric;
-
     use super::*;
-
-    fn counter(window: WindowRule) -> CounterId {
-        CounterId { metric: Metric::Requests, window }
-    }
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis)
     }
 
-    fn booking(window: WindowRule, start: i64, amount: u64) -> Booking {
-        Booking { group: "key:a".into(), counter: counter(window), window_start: at(start), amount }
+    fn booking(start: i64, amount: u64) -> Booking {
+        let counter = CounterId::named("requests per minute").unwrap();
+        let span = Span { start: at(start), end: Some(at(start + 60_000)) };
+        Booking { group: "key:a".into(), counter, span, amount }
+    }
+
+    fn in_total(amount: u64) -> Booking {
+        let counter = CounterId::named("tokens in total").unwrap();
+        Booking { group: "key:a".into(), counter, span: Span::ENDLESS, amount }
     }
 
     #[test]
     fn bookings_go_to_their_window() {
-        let minute = WindowRule::Fixed(Duration::from_secs(60));
         for (name, bookings, expected) in [
-            ("same window", vec![booking(minute, 5, 1), booking(minute, 5, 2)], Some((5, 3))),
-            (
-                "a later window starts",
-                vec![booking(minute, 5, 1), booking(minute, 70_000, 2)],
-                Some((70_000, 2)),
-            ),
-            (
-                "an older window is over",
-                vec![booking(minute, 70_000, 2), booking(minute, 5, 1)],
-                Some((70_000, 2)),
-            ),
-            (
-                "a lifetime is one window",
-                vec![booking(WindowRule::Lifetime, 9, 1), booking(WindowRule::Lifetime, 5, 2)],
-                Some((0, 3)),
-            ),
-            ("leases are never booked", vec![booking(WindowRule::Now, 0, 1)], None),
-            ("sums saturate", vec![booking(minute, 5, u64::MAX), booking(minute, 5, 2)], Some((5, u64::MAX))),
+            ("same window", vec![booking(5, 1), booking(5, 2)], (5, 3)),
+            ("a later window starts", vec![booking(5, 1), booking(70_000, 2)], (70_000, 2)),
+            ("an older window is over", vec![booking(70_000, 2), booking(5, 1)], (70_000, 2)),
+            ("a lifetime is one window", vec![in_total(1), in_total(2)], (0, 3)),
+            ("sums saturate", vec![booking(5, u64::MAX), booking(5, 2)], (5, u64::MAX)),
         ] {
             let mut record = GroupRecord::default();
             for (sequence, booking) in (1..).zip(&bookings) {
                 record.book(Mark { lane: 0, epoch: 1, sequence }, std::iter::once(booking));
             }
-            let found = record.counters.first().map(|c| (c.window_start.as_millis(), c.booked));
-            assert_eq!(found, expected, "{name}");
+            let found: Vec<_> =
+                record.counters.iter().map(|c| (c.span.start.as_millis(), c.booked)).collect();
+            assert_eq!(found, [expected], "{name}");
         }
     }
 
     #[test]
     fn a_mark_is_booked_once() {
-        let booking = booking(WindowRule::Lifetime, 0, 1);
+        let booking = in_total(1);
         let mut record = GroupRecord::default();
         for (lane, epoch, sequence, expected) in
             [(0, 1, 4, 1), (0, 1, 4, 1), (0, 1, 3, 1), (1, 1, 3, 2), (0, 1, 5, 3), (0, 2, 1, 4), (0, 1, 9, 4)]
@@ -334,5 +317,20 @@ mod tests {
         }
         let bytes = minicbor::to_vec(&record).unwrap();
         assert_eq!(minicbor::decode::<GroupRecord>(&bytes).unwrap(), record);
+    }
+
+    #[test]
+    fn windows_that_are_long_over_are_forgotten() {
+        let mut record = GroupRecord::default();
+        let mark = Mark { lane: 0, epoch: 1, sequence: 1 };
+        record.book(mark, [booking(0, 1), in_total(1)].iter());
+        let day = i64::try_from(KEPT_AFTER_END.as_millis()).unwrap();
+        record.forget_ended(at(60_000 + day - 1));
+        assert_eq!(record.counters.len(), 2);
+        record.forget_ended(at(60_000 + day));
+        assert_eq!(
+            record.counters.iter().map(|c| c.counter.as_str()).collect::<Vec<_>>(),
+            ["tokens in total"]
+        );
     }
 }

@@ -26,7 +26,7 @@ use self::counters::{Counters, Settlement};
 use self::ledger::LedgerFile;
 use self::state::StateFile;
 use super::{
-    Answer, Closed, CounterId, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
+    Answer, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
     RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
@@ -178,7 +178,7 @@ impl Store for Embedded {
     fn standings<'a>(
         &'a self,
         group: &'a GroupId,
-        counters: &'a [CounterId],
+        counters: &'a [CounterAsk],
         now: Timestamp,
     ) -> Answer<'a, Vec<Standing>> {
         Box::pin(std::future::ready(Ok(self.inner.counters.standings(group, counters, now))))

@@ -110,6 +110,9 @@ struct SumRecord {
     /// In the order of [`Provenance::ALL`], which only grows at its end.
     #[n(5)]
     provenance: Vec<u64>,
+    /// Like the cost.
+    #[n(6)]
+    rated: ByteArray<16>,
 }
 
 impl From<&Rollup> for SumRecord {
@@ -121,6 +124,7 @@ impl From<&Rollup> for SumRecord {
             usage: sum.usage,
             cost: sum.cost_nanos.to_be_bytes().into(),
             provenance: sum.provenance.to_vec(),
+            rated: sum.rated_nanos.to_be_bytes().into(),
         }
     }
 }
@@ -137,6 +141,7 @@ fn decode(value: &[u8]) -> Result<Rollup, StoreError> {
         unpriced: record.unpriced,
         usage: record.usage,
         cost_nanos: i128::from_be_bytes(record.cost.into()),
+        rated_nanos: i128::from_be_bytes(record.rated.into()),
         provenance,
     })
 }

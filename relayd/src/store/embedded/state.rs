@@ -156,6 +156,7 @@ const fn code(kind: RecordKind) -> u8 {
         RecordKind::Account => 1,
         RecordKind::Price => 2,
         RecordKind::Setting => 3,
+        RecordKind::Limits => 4,
     }
 }
 

@@ -113,8 +113,9 @@ fn a_disk_that_fails_anywhere_makes_nothing_count_twice_or_never() {
     let (folder, left) = (Folder::new(), Arc::new(AtomicU32::new(HEALTHY)));
     let store = brittle(folder.path(), &left);
     let group = GroupId::from("k");
+    let asks = [ask(IN_TOTAL, 0)];
     let sums = |store: &Embedded| {
-        let standings = store.standings(&group, &[IN_TOTAL], at(0));
+        let standings = store.standings(&group, &asks, at(0));
         let standing = runtime.block_on(standings).unwrap()[0];
         (standing.booked, standing.held)
     };

@@ -1,0 +1,173 @@
+//! Whether a call may go on: what it may need of every limit that holds for it is held, or nothing is.
+
+use shared::domain::limit::Metric;
+use shared::domain::{Timestamp, Usage};
+
+use super::book::Book;
+use super::call::Call;
+use super::tariff::{Charge, Tariff};
+use super::{RelayError, Worker};
+use crate::directory::{AccountEntry, LimitSet};
+use crate::limits::{self, Amount, LimitExceeded, Need, Scope, Unpriced};
+use crate::protocol::Left;
+use crate::store::{Booking, CounterAsk, GroupAsk, Held, Reservation, StoreError, Verdict};
+
+/// Whether an account may take a call.
+pub(super) enum Admission {
+    /// It may.
+    Admitted,
+    /// One of its own limits refused, or the key's limits have no room for what it charges.
+    AccountFull(LimitExceeded),
+}
+
+/// What a call may use and cost at one account.
+struct Needs {
+    tokens: Amount,
+    cost: Amount,
+    rated: Amount,
+    is_priced: bool,
+}
+
+impl Book {
+    /// Holds what the call may need of an account, of its key and of what its key shares. Limits that do not cover
+    /// the call are not asked about, so that most calls need no store at all. A further account may charge more
+    /// than the one before: then only what is missing is asked for.
+    pub(super) async fn reserve(
+        &mut self,
+        worker: &Worker,
+        call: &Call,
+        entry: &AccountEntry,
+        now: Timestamp,
+    ) -> Result<Admission, RelayError> {
+        let relay = &worker.relay;
+        let tariff = Tariff::of(worker, call, entry);
+        self.estimated = tariff.charge(None, &self.estimate, call.tier());
+        let sets: Vec<&LimitSet> = call.key.limit_sets().chain([&entry.limits]).collect();
+        let needs = self.needs(call, &tariff, sets.iter().any(|set| set.has_strict()));
+        self.closed.price_version = tariff.version();
+        self.closed.multiplier = tariff.multiplier;
+        self.tariff = Some(tariff);
+        let is_further = !self.groups.is_empty();
+        let allows_unpriced = relay.settings.allows_unpriced;
+        let mut asked: Vec<(&LimitSet, Vec<CounterAsk>)> = Vec::with_capacity(sets.len());
+        for set in sets {
+            let need = needs.of(call, set.scope, allows_unpriced);
+            let asks =
+                self.asks(set, &need, now).map_err(|Unpriced| RelayError::Unpriced(call.model.clone()))?;
+            if !asks.is_empty() {
+                asked.push((set, asks));
+            }
+        }
+        if asked.is_empty() {
+            return Ok(Admission::Admitted);
+        }
+        let groups: Vec<GroupAsk<'_>> =
+            asked.iter().map(|(set, asks)| GroupAsk { group: &set.group, counters: asks }).collect();
+        let lapses_at = now.after(relay.settings.hold_ttl);
+        let reservation = Reservation { request: call.id, now, lapses_at, groups: &groups };
+        match relay.directory.store().reserve(reservation).await? {
+            Verdict::Admitted(held) => {
+                self.take(&asked, held);
+                Ok(Admission::Admitted)
+            }
+            Verdict::Refused(refusal) => {
+                let refused = asked.iter().find(|(set, _)| set.group == refusal.group);
+                let exceeded = refused.and_then(|(set, _)| set.exceeded(&refusal));
+                let exceeded = exceeded.ok_or_else(unnamed)?;
+                match exceeded.scope {
+                    Scope::Account => Ok(Admission::AccountFull(exceeded)),
+                    _ if is_further => Ok(Admission::AccountFull(exceeded)),
+                    _ => Err(RelayError::limit(exceeded, now)),
+                }
+            }
+        }
+    }
+
+    fn needs(&self, call: &Call, tariff: &Tariff, is_strict: bool) -> Needs {
+        let Charge { cost, rated } = self.estimated;
+        let (worst_usage, worst): (Usage, Charge) = if is_strict {
+            let usage = call.worst();
+            (usage, tariff.dearest(&usage, call.tier()))
+        } else {
+            (self.estimate, self.estimated)
+        };
+        let nanos = |amount: shared::domain::NanoUsd| u64::try_from(amount.as_nanos()).unwrap_or(0);
+        let amount = |likely: u64, worst: u64| Amount { likely, worst: worst.max(likely) };
+        Needs {
+            tokens: amount(self.estimate.tokens(), worst_usage.tokens()),
+            cost: amount(nanos(cost.total), nanos(worst.cost.total)),
+            rated: amount(nanos(rated), nanos(worst.rated)),
+            is_priced: !cost.unpriced && !worst.cost.unpriced,
+        }
+    }
+
+    /// What is asked of a set: of one in which something is held already, only what is missing.
+    fn asks(&self, set: &LimitSet, need: &Need<'_>, now: Timestamp) -> Result<Vec<CounterAsk>, Unpriced> {
+        let is_held = self.groups.contains(&set.group);
+        if set.rules.is_empty() || (is_held && !set.has_strict()) {
+            return Ok(Vec::new());
+        }
+        let mut asks = limits::asks(&set.rules, need, now)?;
+        if is_held {
+            asks.retain_mut(|ask| {
+                ask.amount = ask.amount.saturating_sub(self.held(&set.group, &ask.counter));
+                !ask.counter.metric().is_exact() && ask.amount > 0
+            });
+        }
+        Ok(asks)
+    }
+
+    fn take(&mut self, asked: &[(&LimitSet, Vec<CounterAsk>)], held: Vec<Held>) {
+        for (set, asks) in asked {
+            if !self.groups.contains(&set.group) {
+                self.groups.push(set.group.clone());
+            }
+            if set.scope != Scope::Account {
+                let of_set = held.iter().filter(|held| held.group == set.group);
+                of_set.for_each(|held| self.note_left(asks, held));
+            }
+        }
+        self.closed.bookings.extend(held.into_iter().map(booking));
+    }
+
+    /// Of several limits of a metric, the client is told of the one of which least is left.
+    fn note_left(&mut self, asks: &[CounterAsk], held: &Held) {
+        let metric = held.counter.metric();
+        let Some(ask) = asks.iter().find(|ask| ask.counter == held.counter) else { return };
+        if metric == Metric::Concurrent {
+            return;
+        }
+        let (limit, resets_at) = (ask.limit, held.standing.resets_at);
+        let left = Left { metric, limit, left: held.standing.left_of(limit), resets_at };
+        match self.left.iter_mut().find(|known| known.metric == metric) {
+            Some(known) if known.left > left.left => *known = left,
+            Some(_) => {}
+            None => self.left.push(left),
+        }
+    }
+}
+
+impl Needs {
+    /// A key and its owner are charged by the multipliers; the account and everything by the vendor's prices.
+    fn of<'a>(&self, call: &'a Call, scope: Scope, allows_unpriced: bool) -> Need<'a> {
+        let cost = match scope {
+            Scope::Key | Scope::Owner => self.rated,
+            Scope::Account | Scope::All => self.cost,
+        };
+        Need {
+            model: &call.model,
+            operation: call.target.operation,
+            tokens: self.tokens,
+            cost: (self.is_priced || allows_unpriced).then_some(cost),
+        }
+    }
+}
+
+/// An engine that refuses by something else than it was asked has lost its mind.
+fn unnamed() -> StoreError {
+    StoreError::Damaged { what: "refusal", source: "it names no limit that was asked about".into() }
+}
+
+fn booking(held: Held) -> Booking {
+    Booking { group: held.group, counter: held.counter, span: held.span, amount: held.amount }
+}

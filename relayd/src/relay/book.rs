@@ -1,0 +1,187 @@
+//! What is written of a call: the row with its usage and cost, and what its counters book in place of what was held.
+
+use shared::domain::limit::Metric;
+use shared::domain::{
+    AccountId, NanoUsd, Operation, Protocol, Provenance, ServiceTier, Timestamp, Usage, UsageClass,
+};
+
+use super::encoded::Reader;
+use super::tariff::{Charge, Tariff};
+use crate::protocol::{Left, Opening, Reading, ReplyForm};
+use crate::store::{Booking, Closed, End, GivenUp, GroupId};
+
+/// The books of one call.
+pub(super) struct Book {
+    pub(super) closed: Closed,
+    /// Groups in which something is held: the key's first, then those that it shares, then those of the accounts.
+    pub(super) groups: Vec<GroupId>,
+    pub(super) is_opened: bool,
+    /// What it will probably use.
+    pub(super) estimate: Usage,
+    /// What that costs at the account that is asked last.
+    pub(super) estimated: Charge,
+    pub(super) tariff: Option<Tariff>,
+    /// What is left of the key's limits.
+    pub(super) left: Vec<Left>,
+    pub(super) reader: Option<(Reader, ReplyForm)>,
+}
+
+impl Book {
+    /// The journal has it: the account will be called.
+    pub(super) fn count_attempt(&mut self, account: AccountId) {
+        self.closed.attempts += 1;
+        self.closed.account = Some(account);
+    }
+
+    /// What is held in an account's counters, or in all others.
+    pub(super) fn bookings(&self, account: &GroupId, is_account: bool) -> Vec<Booking> {
+        let wanted = |booking: &&Booking| (booking.group == *account) == is_account;
+        self.closed.bookings.iter().filter(wanted).cloned().collect()
+    }
+
+    /// How much is held in a counter.
+    pub(super) fn held(&self, group: &GroupId, counter: &crate::store::CounterId) -> u64 {
+        let is_it = |booking: &&Booking| booking.group == *group && booking.counter == *counter;
+        self.closed.bookings.iter().filter(is_it).fold(0, |sum, held| sum.saturating_add(held.amount))
+    }
+
+    /// Settles what the call used and cost. `served` is the group of the account that served it.
+    pub(super) fn finish(&mut self, now: Timestamp, served: Option<&GroupId>) {
+        self.closed.closed_at = now;
+        let reader = self.reader.take();
+        let reading = reader.as_ref().map(|(reader, _)| reader.reading());
+        self.closed.end = reading.map_or(self.closed.end, |reading| end_told(self.closed.end, reading));
+        let (usage, provenance) = match &reader {
+            Some((reader, form)) => self.measured(reader, *form),
+            // The client went while an account was at work: it has read the prompt at least.
+            None if self.closed.end == End::ClientGone => (prompt_of(&self.estimate), Provenance::Estimated),
+            None => (Usage::default(), Provenance::Unused),
+        };
+        let reply_model = reading.and_then(|reading| reading.model.as_deref());
+        let tier = reading.and_then(|reading| reading.tier.as_deref()).and_then(ServiceTier::read);
+        self.closed.usage = usage;
+        self.closed.provenance = provenance;
+        if let Some(tariff) = &self.tariff {
+            let Charge { cost, rated } = tariff.charge(reply_model, &usage, tier);
+            let priced = reply_model.unwrap_or(&tariff.model);
+            self.closed.priced_model = (priced != self.closed.model).then(|| bounded(priced));
+            self.closed.cost = cost.total;
+            self.closed.rated = rated;
+            self.closed.unpriced = cost.unpriced;
+            self.closed.rates = cost.rates;
+        }
+        self.settle(served);
+    }
+
+    /// What the counters book: what was used in place of what was held.
+    fn settle(&mut self, served: Option<&GroupId>) {
+        let Closed { bookings, given_up, usage, cost, rated, .. } = &mut self.closed;
+        for at in 0..bookings.len() {
+            let (before, booking) = bookings.split_at_mut(at);
+            let Some(booking) = booking.first_mut() else { continue };
+            let used = match Holder::of(&booking.group, served) {
+                Holder::Keys => (usage.tokens(), *rated),
+                Holder::All => (usage.tokens(), *cost),
+                Holder::Account { served } => {
+                    charged(&booking.group, given_up, served.then_some((usage, *cost)))
+                }
+            };
+            // What was held in two steps is booked in one.
+            let is_more =
+                before.iter().any(|held| held.group == booking.group && held.counter == booking.counter);
+            booking.amount = match booking.counter.metric() {
+                _ if is_more => 0,
+                Metric::Requests | Metric::Concurrent => booking.amount,
+                Metric::Tokens => used.0,
+                Metric::Cost => u64::try_from(used.1.as_nanos()).unwrap_or(0),
+            };
+        }
+    }
+
+    /// What a reply used: the upstream's figures, or an estimate where it gave none.
+    fn measured(&self, reader: &Reader, form: ReplyForm) -> (Usage, Provenance) {
+        let reading = reader.reading();
+        let answered = reading.answer_bytes.div_ceil(bytes_per_token(form));
+        match reading.usage {
+            Some(usage) if self.closed.end == End::Complete => (usage, Provenance::Measured),
+            Some(mut usage) => {
+                // Its count of the answer comes at the very end; until then, a token or two stand for it.
+                if self.closed.protocol == Protocol::Messages {
+                    usage[UsageClass::Output] = usage[UsageClass::Output].max(answered);
+                }
+                (usage, Provenance::Partial)
+            }
+            // Refused before anything was done for it.
+            None if reader.opening() == Opening::Error => (Usage::default(), Provenance::Unused),
+            None => {
+                let mut usage = prompt_of(&self.estimate);
+                if self.closed.operation == Operation::Generate {
+                    usage[UsageClass::Output] = answered;
+                }
+                (usage, Provenance::Estimated)
+            }
+        }
+    }
+}
+
+/// Whose counters a group's are.
+enum Holder {
+    /// A key's or an owner's, who are charged by the multipliers.
+    Keys,
+    /// Everything's.
+    All,
+    /// An account's.
+    Account {
+        /// It served the call.
+        served: bool,
+    },
+}
+
+impl Holder {
+    fn of(group: &GroupId, served: Option<&GroupId>) -> Self {
+        match group {
+            _ if served == Some(group) => Self::Account { served: true },
+            _ if group.is_account() => Self::Account { served: false },
+            _ if *group == GroupId::of_all() => Self::All,
+            _ => Self::Keys,
+        }
+    }
+}
+
+/// What an account is charged: the call if it served it, and attempts that it may have worked for in vain.
+fn charged(group: &GroupId, given_up: &[GivenUp], served: Option<(&mut Usage, NanoUsd)>) -> (u64, NanoUsd) {
+    let own = served.map_or((0, NanoUsd::ZERO), |(usage, cost)| (usage.tokens(), cost));
+    let in_vain = given_up.iter().filter(|attempt| GroupId::of_account(&attempt.account) == *group);
+    in_vain.fold(own, |(tokens, cost), attempt| {
+        (tokens.saturating_add(attempt.usage.tokens()), cost + attempt.cost)
+    })
+}
+
+/// How a reply ended whose client went: it may have read all that there was, and not have waited for the end of
+/// the connection.
+const fn end_told(end: End, reading: &Reading) -> End {
+    match (end, reading) {
+        (End::ClientGone, Reading { error: Some(_), .. }) => End::Truncated,
+        (End::ClientGone, Reading { terminal: true, usage: Some(_), .. }) => End::Complete,
+        _ => end,
+    }
+}
+
+/// How many bytes of a reply stand for one token of its answer, roughly: in a stream, each event wraps a few
+/// letters in a hundred bytes of JSON.
+const fn bytes_per_token(form: ReplyForm) -> u64 {
+    match form {
+        ReplyForm::EventStream | ReplyForm::JsonArrayStream => 60,
+        ReplyForm::Json => 5,
+    }
+}
+
+fn prompt_of(estimate: &Usage) -> Usage {
+    Usage::of(&[(UsageClass::Input, estimate.prompt_tokens())])
+}
+
+/// A name out of a reply, cut to the length that rows allow.
+fn bounded(name: &str) -> String {
+    const MODEL_BYTES_MAX: usize = 256;
+    name[..name.floor_char_boundary(MODEL_BYTES_MAX)].to_owned()
+}

@@ -1,0 +1,93 @@
+//! What usage costs at the account that serves a call, and what the key's holder is charged of it.
+
+use std::sync::Arc;
+
+use shared::domain::{AccountKind, Multiplier, NanoUsd, ServiceTier, Usage, UsageClass};
+
+use super::call::Call;
+use super::{Rates, Worker};
+use crate::directory::AccountEntry;
+use crate::pricing::{Cost, PriceTable};
+
+/// The names under which a model is priced, and the multipliers.
+pub(super) struct Tariff {
+    prices: Arc<PriceTable>,
+    /// The model that is sent.
+    pub(super) model: String,
+    /// What stands in for its price.
+    price_as: Option<String>,
+    /// What the vendor's own prices have in front of the model's name.
+    prefix: Option<&'static str>,
+    /// The family's multiplier times the key's.
+    pub(super) multiplier: Multiplier,
+}
+
+/// What a call costs.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Charge {
+    /// By the vendor's prices.
+    pub(super) cost: Cost,
+    /// What the key's holder is charged.
+    pub(super) rated: NanoUsd,
+}
+
+impl Tariff {
+    pub(super) fn of(worker: &Worker, call: &Call, entry: &AccountEntry) -> Self {
+        let account = &entry.account;
+        let family = account.kind.family();
+        let of_key = call.key.key.rates.get(&family).copied().unwrap_or_default();
+        Self {
+            prices: worker.relay.directory.prices(),
+            model: account.upstream_model(&call.model).to_owned(),
+            price_as: account.price_as.clone(),
+            prefix: (account.kind == AccountKind::AzureOpenai).then_some("azure/"),
+            multiplier: rate(&worker.relay.settings.rates, family).times(of_key),
+        }
+    }
+
+    /// Prices usage by the reply's model, else by the one sent, else by its stand-in.
+    pub(super) fn charge(
+        &self,
+        reply_model: Option<&str>,
+        usage: &Usage,
+        tier: Option<ServiceTier>,
+    ) -> Charge {
+        let stand_in = self.price_as.as_deref().unwrap_or(&self.model);
+        let replied = reply_model.unwrap_or(&self.model);
+        let cost = match self.prefix {
+            None => self.prices.cost(&[replied, &self.model, stand_in], usage, tier),
+            // Azure charges its own prices, under its own names, for models that have another maker's name.
+            Some(prefix) => {
+                let own = [format!("{prefix}{replied}"), format!("{prefix}{}", self.model)];
+                self.prices.cost(&[&own[0], &own[1], replied, &self.model, stand_in], usage, tier)
+            }
+        };
+        Charge { cost, rated: cost.total.times(self.multiplier) }
+    }
+
+    /// The most that usage may cost: its prompt may be written to the dearest of caches, and it may be served in
+    /// the tier that was asked for or not.
+    pub(super) fn dearest(&self, usage: &Usage, tier: Option<ServiceTier>) -> Charge {
+        let prompts = [UsageClass::Input, UsageClass::CacheWrite5m, UsageClass::CacheWrite1h].map(|class| {
+            let mut written = *usage;
+            written[UsageClass::Input] = 0;
+            written[class] = usage[UsageClass::Input];
+            written
+        });
+        let charges = prompts.iter().flat_map(|usage| [None, tier].map(|tier| (usage, tier)));
+        let charges = charges.map(|(usage, tier)| self.charge(None, usage, tier));
+        let dearest = charges.max_by_key(|charge| charge.cost.total).unwrap_or_default();
+        // A cache or a tier that has no price of its own is charged at the usual one.
+        let is_unpriced = self.charge(None, usage, None).cost.unpriced;
+        Charge { cost: Cost { unpriced: is_unpriced, ..dearest.cost }, ..dearest }
+    }
+
+    /// The version of the price list.
+    pub(super) fn version(&self) -> u64 {
+        self.prices.version()
+    }
+}
+
+fn rate(rates: &Rates, family: shared::domain::Family) -> Multiplier {
+    rates.get(&family).copied().unwrap_or_default()
+}

@@ -42,6 +42,8 @@ mod shutdown;
 #[cfg(test)]
 mod simulator;
 #[cfg(test)]
+mod spending;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod upstream;

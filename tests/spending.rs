@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use shared::admin::{
-    AddAccount, CreateKey, LimitHolder, ListRequests, SetLimits, SetPrice, ShowKey, UpdateAccount,
+    AddAccount, CreateKey, LimitHolder, ListRequests, SetLimits, SetPrice, ShowKey, SumUsage, UpdateAccount,
+    UsageBy,
 };
 use shared::domain::{AccountKind, Family, Limit, NanoUsd, Protocol};
 use tokio::task::JoinSet;
@@ -346,4 +347,31 @@ async fn money_that_was_spent_stays_spent_whoever_dies() {
     assert!(rig.daemon.ended().await.success());
     rig.start_again().await;
     assert_eq!(standing(&rig, "lasting").await, [(2 * nanos(100, 20), 0), (240, 0)]);
+}
+
+#[tokio::test]
+async fn days_are_those_of_the_zone() {
+    for zone in ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu"] {
+        let rig = Rig::bare(Setup::default().set(setting::ZONE, zone)).await;
+        rig.add(AccountKind::ClaudeConsole, "claude").await;
+        let client =
+            rig.client_of(&limited("zoned", &["9 requests per day", "9 requests per day in UTC"])).await;
+        let today = || jiff::Timestamp::now().in_tz(zone).unwrap().date();
+        let before = today();
+        client.call(&call()).await.expect(200);
+        let after = today();
+        let usage =
+            SumUsage { by: UsageBy::Day, since: None, until: None, key: None, account: None, model: None };
+        let rows = rig.daemon.call(&usage).await;
+        let name = &rows[0].name;
+        assert!(
+            rows.len() == 1 && [before.to_string(), after.to_string()].contains(name),
+            "{zone}: {rows:?}"
+        );
+        let view = rig.daemon.call(&ShowKey { key: "zoned".to_owned() }).await;
+        let resets_at = view.limits[0].resets_at.unwrap();
+        let reset = jiff::Timestamp::from_millisecond(resets_at.as_millis()).unwrap().in_tz(zone).unwrap();
+        assert_eq!(reset.time(), jiff::civil::Time::midnight(), "{zone}");
+        assert_ne!(view.limits[1].resets_at, Some(resets_at), "{zone}");
+    }
 }

@@ -15,7 +15,7 @@ use crate::when::When;
 
 #[derive(Debug, Args)]
 pub(crate) struct UsageArgs {
-    /// What a row stands for; days are those of UTC
+    /// What a row stands for; days are those of limits.zone
     #[arg(long, value_enum, default_value_t = ByFlag::Key)]
     by: ByFlag,
     #[command(flatten)]
@@ -53,7 +53,7 @@ impl From<ByFlag> for UsageBy {
 /// A span of time.
 #[derive(Debug, Args)]
 pub(crate) struct SpanArgs {
-    /// From this time on: a date, an RFC 3339 time, or a length ago (12h, 7d); `usage` counts whole UTC hours
+    /// From this time on: a date, an RFC 3339 time, or a length ago (12h, 7d); `usage` counts whole hours
     #[arg(long, value_name = "TIME")]
     since: Option<When>,
     /// Up to this time

@@ -515,11 +515,11 @@ pub enum UsageBy {
     Account,
     /// One row per model.
     Model,
-    /// One row per UTC day.
+    /// One row per day of the configured zone.
     Day,
 }
 
-/// Sums usage. Whole UTC hours count: `since` is rounded down, `until` up.
+/// Sums usage. Whole hours count: `since` is rounded down, `until` up.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SumUsage {
     /// What a row stands for.

@@ -43,6 +43,7 @@ pub mod setting {
     pub const LOG_FILE_BYTES_MAX: Name = ("log", "file_bytes_max");
     pub const LOG_FILES_MAX: Name = ("log", "files_max");
     pub const LOG_REQUESTS: Name = ("log", "requests");
+    pub const ZONE: Name = ("limits", "zone");
     pub const UNPRICED: Name = ("limits", "unpriced");
     pub const RATE_CLAUDE: Name = ("rates", "claude");
 }

@@ -3,32 +3,31 @@
 use std::collections::BTreeMap;
 
 use shared::admin::{AuditEntry, ListAudit, ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
-use shared::domain::{AccountId, KeyId, Provenance, Timestamp};
+use shared::domain::limit::CalendarUnit;
+use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Zone};
 
 use super::{Admin, AdminError};
 use crate::directory::Snapshot;
+use crate::limits;
 use crate::store::{Closed, Rollup, RollupKey, RollupQuery, RowQuery};
 
 const ROWS_DEFAULT: u32 = 100;
 const ROWS_MAX: u32 = 10_000;
-const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
 
 impl Admin {
     pub(super) async fn sum_usage(&self, call: &SumUsage) -> Result<Vec<UsageRow>, AdminError> {
         self.settle().await;
         let snapshot = self.directory.snapshot();
         let (key, account) = subjects(&snapshot, call.key.as_deref(), call.account.as_deref());
-        let until = call.until.map(|until| {
-            let up = until.as_millis().saturating_add(HOUR_MS - 1);
-            Timestamp::from_millis(up).hour()
-        });
-        let query = RollupQuery { since: call.since.map(Timestamp::hour), until, key, account };
+        let zone = self.directory.zone();
+        let hour = |time| limits::start_of(CalendarUnit::Hour, zone, time);
+        // An hour counts whole, so that its start is below the end that was asked for.
+        let query = RollupQuery { since: call.since.map(hour), until: call.until, key, account };
         let rollups = self.directory.store().rollups(query).await?;
         let mut sums: BTreeMap<(Option<String>, String), Rollup> = BTreeMap::new();
         for (place, rollup) in &rollups {
             if call.model.as_ref().is_none_or(|model| place.model == *model) {
-                *sums.entry(label(call.by, place, &snapshot)).or_default() += rollup;
+                *sums.entry(label(call.by, place, &snapshot, zone)).or_default() += rollup;
             }
         }
         Ok(sums.into_iter().map(|((id, name), rollup)| usage_row(id, name, &rollup)).collect())
@@ -77,7 +76,7 @@ fn subjects(
     (key, account)
 }
 
-fn label(by: UsageBy, place: &RollupKey, snapshot: &Snapshot) -> (Option<String>, String) {
+fn label(by: UsageBy, place: &RollupKey, snapshot: &Snapshot, zone: &Zone) -> (Option<String>, String) {
     match by {
         UsageBy::Key => match &place.key {
             Some(id) => (Some(id.to_string()), snapshot.key_name(id)),
@@ -88,10 +87,7 @@ fn label(by: UsageBy, place: &RollupKey, snapshot: &Snapshot) -> (Option<String>
             None => (None, "(none)".to_owned()),
         },
         UsageBy::Model => (None, place.model.clone()),
-        UsageBy::Day => {
-            let day = place.hour.as_millis() - place.hour.as_millis().rem_euclid(DAY_MS);
-            (None, Timestamp::from_millis(day).to_string().chars().take(10).collect())
-        }
+        UsageBy::Day => (None, zone.day(place.hour)),
     }
 }
 

@@ -203,6 +203,11 @@ impl Directory {
         &self.averages
     }
 
+    /// The zone of days that name none, and of the hours that sums are kept by.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
     /// The store behind it.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store

@@ -61,6 +61,9 @@ pub struct Opened {
     /// The multiplier of the account's family and the key.
     #[n(14)]
     pub multiplier: Multiplier,
+    /// The start of the hour that the sums count it in.
+    #[n(15)]
+    pub hour: Timestamp,
 }
 
 /// An account that is about to be tried. CBOR map; unknown keys are skipped.
@@ -143,6 +146,7 @@ impl OpenRequest {
             session: opened.session,
             rated: if was_sent { opened.estimate_rated } else { NanoUsd::ZERO },
             multiplier: opened.multiplier,
+            hour: opened.hour,
         }
     }
 }

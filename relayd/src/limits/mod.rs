@@ -14,6 +14,7 @@ use shared::domain::{Limit, NanoUsd, Timestamp};
 
 pub use counter::Standing;
 pub use rule::{Amount, Need, Rule, Unpriced, asks};
+pub use window::start_of;
 
 /// What a client waits for something that open calls hold: nobody knows when one of them will end.
 const NEXT_TRY: Duration = Duration::from_secs(1);

@@ -6,9 +6,18 @@
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{Span as Step, ToSpan};
 use shared::domain::Timestamp;
-use shared::domain::limit::{Calendar, CalendarUnit, Zone};
+use shared::domain::limit::{Calendar, CalendarUnit, TimeOfDay, Zone};
 
 use super::counter::Span;
+
+/// The start of the hour, day or month of a zone that `now` lies in.
+pub fn start_of(unit: CalendarUnit, zone: &Zone, now: Timestamp) -> Timestamp {
+    if unit == CalendarUnit::Hour && *zone == Zone::UTC {
+        return now.hour();
+    }
+    let calendar = Calendar { unit, at: TimeOfDay::default(), zone: None };
+    of_calendar(&calendar, zone, now).start
+}
 
 /// The window of the calendar that `now` lies in. Beyond the years that a calendar has, it has no end.
 pub fn of_calendar(calendar: &Calendar, zone: &Zone, now: Timestamp) -> Span {

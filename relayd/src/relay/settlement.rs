@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use shared::domain::limit::CalendarUnit;
 use shared::domain::{
-    AccountId, Multiplier, NanoUsd, Operation, Provenance, Rates, Timestamp, Usage, UsageClass,
+    AccountId, Multiplier, NanoUsd, Operation, Provenance, Rates, Timestamp, Usage, UsageClass, Zone,
 };
 
 use super::admission::Admission;
@@ -16,6 +17,7 @@ use super::tariff::Charge;
 use super::{RelayError, Worker};
 use crate::directory::{AccountEntry, InFlight};
 use crate::ledger::{Attempt, JournalError, Opened};
+use crate::limits;
 use crate::protocol::{Left, ReplyForm};
 use crate::scheduler::affinity::Session;
 use crate::store::{Closed, End, GivenUp, GroupId};
@@ -36,7 +38,7 @@ impl Settlement {
     /// Books a call: every end of it becomes a row.
     pub(super) fn booked(worker: Arc<Worker>, call: &Call) -> Self {
         let book = Book {
-            closed: unopened(call),
+            closed: unopened(call, worker.relay.directory.zone()),
             groups: Vec::new(),
             is_opened: false,
             estimate: call.likely,
@@ -175,7 +177,7 @@ impl Drop for Settlement {
 }
 
 /// The row of a call of which nothing is known yet: its client went before it got anything.
-fn unopened(call: &Call) -> Closed {
+fn unopened(call: &Call, zone: &Zone) -> Closed {
     Closed {
         request: call.id,
         opened_at: call.opened_at,
@@ -201,6 +203,7 @@ fn unopened(call: &Call) -> Closed {
         session: call.session.map(Session::as_u64),
         rated: NanoUsd::ZERO,
         multiplier: Multiplier::ONE,
+        hour: limits::start_of(CalendarUnit::Hour, zone, call.opened_at),
     }
 }
 
@@ -222,6 +225,7 @@ fn opened(call: &Call, book: &Book, account: &GroupId) -> Opened {
         bookings: book.bookings(account, false),
         estimate_rated: rated,
         multiplier: book.closed.multiplier,
+        hour: book.closed.hour,
     }
 }
 

@@ -2,16 +2,14 @@
 
 use http::Response;
 use serde_json::{Value, json};
-use shared::domain::limit::Metric;
+use shared::domain::limit::{CalendarUnit, Metric};
 use shared::domain::{NanoUsd, Timestamp, UsageClass};
 
 use super::router::OwnerView;
 use crate::directory::KeyEntry;
-use crate::limits::Scope;
+use crate::limits::{self, Scope};
 use crate::relay::{Relay, ReplyBody};
 use crate::store::{Rollup, RollupQuery, StoreError};
-
-const DAY_MS: i64 = 86_400_000;
 
 /// Sums of one key.
 #[derive(Default)]
@@ -135,13 +133,14 @@ fn amount(metric: Metric, amount: u64) -> Value {
     }
 }
 
-/// The calendar day and month are those of UTC.
+/// The day and the month are those of the configured zone.
 async fn sums(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Sums, StoreError> {
-    let day = now.as_millis() - now.as_millis().rem_euclid(DAY_MS);
-    let month = month_start(now);
+    let zone = relay.directory.zone();
+    let day = limits::start_of(CalendarUnit::Day, zone, now);
+    let month = limits::start_of(CalendarUnit::Month(1), zone, now);
     let mut sums = Sums::default();
     let query = RollupQuery {
-        since: Some(key.key.created_at.hour()),
+        since: Some(limits::start_of(CalendarUnit::Hour, zone, key.key.created_at)),
         key: Some(key.key.id.clone()),
         ..RollupQuery::default()
     };
@@ -150,18 +149,11 @@ async fn sums(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Sums, Sto
         if place.hour >= month {
             sums.month += &rollup;
         }
-        if place.hour.as_millis() >= day {
+        if place.hour >= day {
             sums.day += &rollup;
         }
     }
     Ok(sums)
-}
-
-fn month_start(now: Timestamp) -> Timestamp {
-    let first = jiff::Timestamp::from_millisecond(now.as_millis())
-        .map(|time| time.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month())
-        .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC));
-    first.map_or(now, |start| Timestamp::from_millis(start.timestamp().as_millisecond()))
 }
 
 fn usage(rollup: &Rollup) -> Value {
@@ -175,16 +167,4 @@ fn usage(rollup: &Rollup) -> Value {
         "cacheReadTokens": usage[UsageClass::CacheRead],
         "cost": rollup.cost(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn months_begin_at_their_first_day() {
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        assert_eq!(month_start(at("2024-02-29T23:59:59Z")), at("2024-02-01"));
-        assert_eq!(month_start(at("2026-11-01T00:00:00Z")), at("2026-11-01"));
-    }
 }

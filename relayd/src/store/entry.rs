@@ -42,7 +42,7 @@ pub struct Closed {
     /// The request.
     #[n(0)]
     pub request: RequestId,
-    /// When it was opened; this fixes the rollup's hour.
+    /// When it was opened.
     #[n(1)]
     pub opened_at: Timestamp,
     /// When the first byte of the reply came.
@@ -111,6 +111,9 @@ pub struct Closed {
     /// The multiplier of the family and the key, so that it can be recomputed.
     #[n(23)]
     pub multiplier: Multiplier,
+    /// The start of the hour, of the configured zone, that the sums count it in.
+    #[n(24)]
+    pub hour: Timestamp,
 }
 
 /// How a request ended.
@@ -194,7 +197,7 @@ pub struct GivenUp {
 /// What hourly sums are kept by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RollupKey {
-    /// Start of the UTC hour in which the calls were opened.
+    /// Start of the hour in which the calls were opened: of the zone that was configured then.
     pub hour: Timestamp,
     /// The key; `None` for given-up attempts, which no key is charged for.
     pub key: Option<KeyId>,

@@ -262,5 +262,6 @@ pub(crate) fn closed(request: RequestId, bookings: Vec<Booking>) -> Closed {
         session: None,
         rated: NanoUsd::from_nanos(45),
         multiplier: "1.5".parse().unwrap(),
+        hour: at(i64::try_from(request.as_u128() >> 80).unwrap()).hour(),
     }
 }

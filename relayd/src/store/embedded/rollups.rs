@@ -23,7 +23,7 @@ impl<'a> Sums<'a> {
     pub(super) fn over(rows: &[&'a Closed]) -> Self {
         let mut sums: HashMap<BorrowedKey<'a>, Rollup, RandomState> = HashMap::default();
         for closed in rows {
-            let hour = closed.opened_at.hour();
+            let hour = closed.hour;
             let model = closed.priced_model.as_ref().unwrap_or(&closed.model);
             let key = (hour, Some(&closed.key), closed.account.as_ref(), model.as_str());
             sums.entry(key).or_default().add(closed);

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 
+use crate::domain::Timestamp;
 use crate::domain::text::json_by_text;
 
 /// A recurring window of the calendar.
@@ -77,6 +78,14 @@ impl Zone {
     /// Its name.
     pub fn name(&self) -> &str {
         self.0.iana_name().unwrap_or("UTC")
+    }
+
+    /// The day that a time lies in, such as `2026-11-25`.
+    pub fn day(&self, time: Timestamp) -> String {
+        match jiff::Timestamp::from_millisecond(time.as_millis()) {
+            Ok(instant) => self.0.to_datetime(instant).date().to_string(),
+            Err(_) => time.to_string(),
+        }
     }
 
     /// Its rules.

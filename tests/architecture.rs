@@ -10,7 +10,7 @@ const PURE: [&str; 7] = ["protocol", "pricing", "limits", "scheduler", "provider
 /// Modules with I/O that import nothing of ours but plain values; closed to pure code and to each other.
 const LEAVES: [&str; 5] = ["store", "config", "clock", "keyfile", "logging"];
 /// Modules that put the parts together: they import everything, and only each other import them.
-const ASSEMBLY: [&str; 5] = ["daemon", "workers", "jobs", "lib", "main"];
+const ASSEMBLY: [&str; 6] = ["daemon", "workers", "jobs", "budgets", "lib", "main"];
 
 /// What the parts of a request's path may import, one row resting on those above it.
 const BELOW_RELAY: &[&str] = &[
@@ -21,6 +21,7 @@ const BELOW_RELAY: &[&str] = &[
     "provider",
     "percent",
     "causes",
+    "events",
     "simulator",
     "directory",
     "auth",
@@ -30,13 +31,14 @@ const BELOW_RELAY: &[&str] = &[
 
 /// What a module of `relayd` may import besides itself. The leaves are left out on the right: they are open to
 /// everything that is not closed to them.
-const IMPORTS: [(&str, &[&str]); 20] = [
+const IMPORTS: [(&str, &[&str]); 21] = [
     ("protocol", &[]),
     ("pricing", &[]),
     ("limits", &[]),
     ("scheduler", &[]),
     ("percent", &[]),
     ("causes", &[]),
+    ("events", &[]),
     // What a reply means for its account is said in the scheduler's words.
     ("provider", &["protocol", "scheduler", "percent"]),
     // The names of counters, which are plain values.

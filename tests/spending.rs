@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use shared::admin::{
-    AddAccount, CreateKey, LimitHolder, ListRequests, SetLimits, SetPrice, ShowKey, SumUsage, UpdateAccount,
-    UsageBy,
+    AddAccount, BudgetEvent, CreateKey, LimitHolder, ListEvents, ListRequests, SetLimits, SetPrice, ShowKey,
+    SumUsage, UpdateAccount, UsageBy,
 };
 use shared::domain::{AccountKind, Family, Limit, NanoUsd, Protocol};
 use tokio::task::JoinSet;
@@ -374,4 +374,50 @@ async fn days_are_those_of_the_zone() {
         assert_eq!(reset.time(), jiff::civil::Time::midnight(), "{zone}");
         assert_ne!(view.limits[1].resets_at, Some(resets_at), "{zone}");
     }
+}
+
+#[tokio::test]
+async fn each_step_of_a_budget_is_told_once() {
+    let mut rig = priced().await;
+    let key = CreateKey { owner: Some("Alice".to_owned()), ..limited("watched", &["10 requests per day"]) };
+    let key = rig.daemon.call(&key).await.key.expose().to_owned();
+    let holder = LimitHolder::Owner("Alice".to_owned());
+    rig.daemon.call(&SetLimits { holder, limits: limits(&["20 requests in total"]) }).await;
+    let mut told = Vec::new();
+    for number in 1..=10 {
+        rig.daemon.client(&key).call(&call()).await.expect(200);
+        if number == 8 {
+            rig.daemon.settled().await;
+        }
+        if number == 6 {
+            // What was told before is not told again by the next process.
+            told.extend(events(&rig).await);
+            rig.daemon.kill();
+            rig.start_again().await;
+        }
+    }
+    told.extend(events(&rig).await);
+    told.sort();
+    let told: Vec<_> = told.iter().map(String::as_str).collect();
+    assert_eq!(
+        told,
+        ["Alice: 50 % of 20 requests in total", "watched: 100 %", "watched: 50 %", "watched: 80 %"]
+    );
+}
+
+/// The events that are told once all calls are booked.
+async fn events(rig: &Rig) -> Vec<String> {
+    rig.daemon.settled().await;
+    let print = |event: &BudgetEvent| match event.holder.as_str() {
+        "key" => format!("{}: {} %", event.name, event.percent),
+        _ => format!("{}: {} % of {}", event.name, event.percent, event.limit),
+    };
+    let mut before = None;
+    until("all events are told", async || {
+        let events: Vec<_> = rig.daemon.call(&ListEvents { limit: None }).await.iter().map(print).collect();
+        let is_same = before.as_ref() == Some(&events) && !events.is_empty();
+        before = Some(events.clone());
+        is_same.then_some(events)
+    })
+    .await
 }

@@ -11,17 +11,20 @@ use std::sync::atomic::AtomicU64;
 use shared::crypto::{CryptoError, Sealer};
 use shared::domain::Family;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{About, Admin, Socket, SocketError};
 use crate::auth::Throttle;
+use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat, StoreUrl, Unpriced};
 use crate::directory::{Directory, DirectoryError, Sessions};
+use crate::events::Events;
 use crate::jobs;
 use crate::keyfile::{self, KeyFileError};
-use crate::ledger::{self, Lane, Ledger, LedgerError};
+use crate::ledger::{self, Lane, Ledger, LedgerError, Watch};
 use crate::logging::{self, LogError};
 use crate::relay::{self, BodyBudget, Relay};
 use crate::scheduler::health::Cooldowns;
@@ -128,14 +131,18 @@ impl Daemon {
         let socket = admin_socket(data)?;
         let (store, directory) = open_store(config, data).await?;
         let node = node_number(data)?;
-        let (ledger, lanes) = start_ledger(config, data, node, store.clone(), &clock).await?;
+        let (watch, moved) = mpsc::channel(budgets::WAITING_MAX);
+        let (ledger, lanes) = start_ledger(config, data, node, store.clone(), &clock, watch).await?;
         let ledger = Arc::new(ledger);
         let listeners = workers::bind(&config.server.listen)?;
         let fleet = fleet(config, clock.clone(), directory.clone())?;
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let connections = fleet.connections.clone();
+        let events = Arc::new(Events::default());
+        let budgets = Budgets { directory: directory.clone(), events: events.clone(), clock: clock.clone() };
         let admin = Admin {
             directory,
+            events,
             ledger: ledger.clone(),
             clock: clock.clone(),
             upstream: Upstream::new(&fleet.upstream, &fleet.tls),
@@ -159,6 +166,7 @@ impl Daemon {
         let attendants = TaskTracker::new();
         attendants.spawn(socket.serve(Arc::new(admin), end.clone()));
         attendants.spawn(jobs::run(store, clock, jobs::Settings::of(config), end.clone()));
+        attendants.spawn(budgets.run(moved, end.clone()));
         attendants.close();
         Ok(Self { crew, ledger, attendants, stop, end })
     }
@@ -224,6 +232,7 @@ async fn start_ledger(
     node: u32,
     store: Arc<dyn Store>,
     clock: &Clock,
+    watch: Watch,
 ) -> Result<(Ledger, Vec<Arc<Lane>>), RunError> {
     let journal = &config.journal;
     let settings = ledger::Settings {
@@ -236,7 +245,7 @@ async fn start_ledger(
         keep_s: journal.keep_s,
         bytes_max: journal.bytes_max,
     };
-    Ok(Ledger::start(store, settings, clock).await?)
+    Ok(Ledger::start(store, settings, clock, Some(watch)).await?)
 }
 
 /// The signals that a daemon gets.

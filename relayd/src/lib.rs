@@ -6,11 +6,13 @@
 
 mod admin;
 mod auth;
+mod budgets;
 mod causes;
 mod clock;
 mod config;
 mod daemon;
 mod directory;
+mod events;
 mod jobs;
 mod keyfile;
 mod ledger;

@@ -55,6 +55,7 @@ admin_calls! {
     ListAudit => "/v1/audit" => Vec<AuditEntry>,
     ListLimits => "/v1/limits/list" => Vec<LimitsView>,
     SetLimits => "/v1/limits/set" => LimitsView,
+    ListEvents => "/v1/events/list" => Vec<BudgetEvent>,
 }
 
 /// The answer of a call that has nothing to say.
@@ -305,6 +306,34 @@ pub enum LimitHolder {
     Owner(String),
     /// All keys together.
     All,
+}
+
+/// A limit is used to the half, to four fifths or wholly.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BudgetEvent {
+    /// When that was seen.
+    pub at: Timestamp,
+    /// Whose limit it is: `key`, `owner`, `account` or `all`.
+    pub holder: String,
+    /// The id of the key or account.
+    pub id: Option<String>,
+    /// The holder's name.
+    pub name: String,
+    /// The limit.
+    pub limit: Limit,
+    /// 50, 80 or 100.
+    pub percent: u8,
+    /// What is used of it: calls, tokens or nano-dollars.
+    pub used: u64,
+    /// When its window ends.
+    pub resets_at: Option<Timestamp>,
+}
+
+/// Asks for the latest budget events since the start of the daemon, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListEvents {
+    /// At most so many; 100 when absent.
+    pub limit: Option<u32>,
 }
 
 /// Asks for the limits that keys share.

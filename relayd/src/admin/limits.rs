@@ -1,6 +1,6 @@
 //! Calls about limits that keys share.
 
-use shared::admin::{LimitHolder, LimitsView, SetLimits};
+use shared::admin::{BudgetEvent, LimitHolder, LimitsView, ListEvents, SetLimits};
 use shared::domain::Timestamp;
 
 use super::{Admin, AdminError, Peer, check_name, view};
@@ -31,6 +31,12 @@ impl Admin {
         let (snapshot, now) = (self.directory.snapshot(), self.clock.now());
         let set = snapshot.shared_limits().all().get(&holder).copied().cloned();
         self.limits_view(&snapshot, &holder, set.as_deref(), now).await
+    }
+
+    /// What limits came to since the start.
+    pub(super) fn list_events(&self, call: &ListEvents) -> Vec<BudgetEvent> {
+        const DEFAULT: u32 = 100;
+        self.events.latest(call.limit.unwrap_or(DEFAULT) as usize)
     }
 
     async fn limits_view(

@@ -30,6 +30,7 @@ pub use socket::{Socket, SocketError};
 
 use crate::clock::Clock;
 use crate::directory::{Directory, DirectoryError, EditError, PricesError};
+use crate::events::Events;
 use crate::ledger::Ledger;
 use crate::store::StoreError;
 use crate::upstream::Upstream;
@@ -45,6 +46,8 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     /// The ledger.
     pub ledger: Arc<Ledger>,
+    /// What happened.
+    pub events: Arc<Events>,
     /// The clock.
     pub clock: Clock,
     /// For test calls.
@@ -224,6 +227,8 @@ const fn status_of(code: ProblemCode) -> StatusCode {
 
 /// A call's reply as JSON, or why it failed.
 type Answer = Result<Bytes, AdminError>;
+/// The same, or nothing where no such call is.
+type Dispatched = Result<Option<Bytes>, AdminError>;
 
 impl Admin {
     /// Answers one call.
@@ -260,38 +265,71 @@ impl Admin {
 
     /// Finds the call of a path; `None` if there is none.
     async fn dispatch(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
-        Some(match path {
-            api::ShowStatus::PATH => handle(body, async |_: api::ShowStatus| self.status().await).await,
-            api::StopDaemon::PATH => handle(body, async |_: api::StopDaemon| Ok(self.stop(peer))).await,
-            api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await,
-            api::CreateKey::PATH => handle(body, async |call| self.create_key(call, peer).await).await,
-            api::ListKeys::PATH => handle(body, async |call| self.list_keys(&call).await).await,
-            api::ShowKey::PATH => handle(body, async |call| self.show_key(&call).await).await,
-            api::UpdateKey::PATH => handle(body, async |call| self.update_key(call, peer).await).await,
-            api::DeleteKey::PATH => handle(body, async |call| self.delete_key(&call, peer).await).await,
-            api::AddAccount::PATH => handle(body, async |call| self.add_account(call, peer).await).await,
+        let answer = match path.split('/').nth(2) {
+            Some("keys" | "limits") => self.dispatch_keys(path, body, peer).await,
+            Some("accounts") => self.dispatch_accounts(path, body, peer).await,
+            Some("prices") => self.dispatch_prices(path, body, peer).await,
+            _ => self.dispatch_others(path, body, peer).await,
+        };
+        answer.transpose()
+    }
+
+    async fn dispatch_keys(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
+        Ok(Some(match path {
+            api::CreateKey::PATH => handle(body, async |call| self.create_key(call, peer).await).await?,
+            api::ListKeys::PATH => handle(body, async |call| self.list_keys(&call).await).await?,
+            api::ShowKey::PATH => handle(body, async |call| self.show_key(&call).await).await?,
+            api::UpdateKey::PATH => handle(body, async |call| self.update_key(call, peer).await).await?,
+            api::DeleteKey::PATH => handle(body, async |call| self.delete_key(&call, peer).await).await?,
+            api::ListLimits::PATH => {
+                handle(body, async |_: api::ListLimits| self.list_limits().await).await?
+            }
+            api::SetLimits::PATH => handle(body, async |call| self.set_limits(call, peer).await).await?,
+            _ => return Ok(None),
+        }))
+    }
+
+    async fn dispatch_accounts(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
+        Ok(Some(match path {
+            api::AddAccount::PATH => handle(body, async |call| self.add_account(call, peer).await).await?,
             api::ListAccounts::PATH => {
-                handle(body, async |_: api::ListAccounts| self.list_accounts().await).await
+                handle(body, async |_: api::ListAccounts| self.list_accounts().await).await?
             }
-            api::ShowAccount::PATH => handle(body, async |call| self.show_account(&call).await).await,
+            api::ShowAccount::PATH => handle(body, async |call| self.show_account(&call).await).await?,
             api::UpdateAccount::PATH => {
-                handle(body, async |call| self.update_account(call, peer).await).await
+                handle(body, async |call| self.update_account(call, peer).await).await?
             }
-            api::TestAccount::PATH => handle(body, async |call| self.test_account(&call).await).await,
+            api::TestAccount::PATH => handle(body, async |call| self.test_account(&call).await).await?,
             api::RemoveAccount::PATH => {
-                handle(body, async |call| self.remove_account(&call, peer).await).await
+                handle(body, async |call| self.remove_account(&call, peer).await).await?
             }
-            api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await,
-            api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await,
-            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await,
-            api::ShowPrices::PATH => handle(body, async |call| Ok(self.show_prices(&call))).await,
-            api::UpdatePrices::PATH => handle(body, async |call| self.update_prices(call, peer).await).await,
-            api::SetPrice::PATH => handle(body, async |call| self.set_price(&call, peer).await).await,
-            api::ListLimits::PATH => handle(body, async |_: api::ListLimits| self.list_limits().await).await,
-            api::SetLimits::PATH => handle(body, async |call| self.set_limits(call, peer).await).await,
-            api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await,
-            _ => return None,
-        })
+            _ => return Ok(None),
+        }))
+    }
+
+    async fn dispatch_prices(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
+        Ok(Some(match path {
+            api::ShowPrices::PATH => handle(body, async |call| Ok(self.show_prices(&call))).await?,
+            api::UpdatePrices::PATH => {
+                handle(body, async |call| self.update_prices(call, peer).await).await?
+            }
+            api::SetPrice::PATH => handle(body, async |call| self.set_price(&call, peer).await).await?,
+            _ => return Ok(None),
+        }))
+    }
+
+    async fn dispatch_others(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
+        Ok(Some(match path {
+            api::ShowStatus::PATH => handle(body, async |_: api::ShowStatus| self.status().await).await?,
+            api::StopDaemon::PATH => handle(body, async |_: api::StopDaemon| Ok(self.stop(peer))).await?,
+            api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await?,
+            api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await?,
+            api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await?,
+            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await?,
+            api::ListEvents::PATH => handle(body, async |call| Ok(self.list_events(&call))).await?,
+            api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await?,
+            _ => return Ok(None),
+        }))
     }
 
     /// An audit entry for a change that a caller makes now.

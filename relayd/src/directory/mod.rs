@@ -24,7 +24,7 @@ pub use prices::PricesError;
 pub use sessions::Sessions;
 
 use crate::pricing::{PriceError, PriceTable};
-use crate::store::{RecordKind, Store, StoreError};
+use crate::store::{GroupId, RecordKind, Store, StoreError};
 
 const PEPPER_ID: &str = "pepper";
 
@@ -70,6 +70,16 @@ pub struct Snapshot {
     /// Accounts that are gone, for the names of what they served.
     removed: HashMap<AccountId, Removed>,
     shared_limits: SharedLimits,
+}
+
+/// Who has limits.
+pub struct Holder<'a> {
+    /// The id of the key or account.
+    pub id: Option<&'a str>,
+    /// The name of the key, the account or the owner.
+    pub name: &'a str,
+    /// The limits.
+    pub limits: &'a LimitSet,
 }
 
 struct Removed {
@@ -134,6 +144,30 @@ impl Snapshot {
     pub fn past_key(&self, name: &str) -> Option<&KeyId> {
         let had = || self.keys.iter().filter(|entry| entry.key.name == name);
         self.key(name).or_else(|| had().max_by_key(|entry| entry.key.deleted_at)).map(|entry| &entry.key.id)
+    }
+
+    /// Who has the limits that a group of counters counts for.
+    pub fn holder(&self, group: &GroupId) -> Option<Holder<'_>> {
+        let own = self.keys.iter().find(|entry| entry.limits.group == *group);
+        let key = own.map(|entry| Holder {
+            id: Some(entry.key.id.as_str()),
+            name: &entry.key.name,
+            limits: &entry.limits,
+        });
+        let account = || self.accounts.iter().find(|entry| entry.limits.group == *group);
+        let account = || {
+            account().map(|entry| Holder {
+                id: Some(entry.account.id.as_str()),
+                name: &entry.account.name,
+                limits: &entry.limits,
+            })
+        };
+        let shared = || {
+            let mut sets = self.shared_limits.all().into_iter();
+            let (holder, limits) = sets.find(|(_, set)| set.group == *group)?;
+            Some(Holder { id: None, name: limits::name(holder), limits })
+        };
+        key.or_else(account).or_else(shared)
     }
 
     /// The name of a key, for tables; its id when it is gone.

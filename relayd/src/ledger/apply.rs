@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::aside::SetAside;
 use super::frame::{FrameReader, Kind};
-use crate::store::{Entry, Mark, Store, StoreError};
+use crate::store::{Booked, Entry, Mark, Store, StoreError};
 
 /// How many entries go to the store at once: a commit costs as much for one as for hundreds.
 const ENTRIES_MAX: usize = 4_000;
@@ -72,38 +74,65 @@ pub(super) fn collect(
     Ok(())
 }
 
-/// Applies a batch. If the store finds some of it damaged and takes the rest, that is set aside.
-///
-/// # Errors
-///
-/// Nothing or part of the batch was applied; all of it is to be applied again.
-pub(super) async fn apply(
-    store: &dyn Store,
-    Batch { entries, .. }: Batch,
-    aside: &SetAside,
-) -> Result<(), StoreError> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    let batch: Arc<[Entry]> = entries.into();
-    let result = store.apply(Arc::clone(&batch)).await;
-    let Err(damaged @ StoreError::Damaged { .. }) = result else { return result };
-    let mut refused = Vec::new();
-    for entry in &*batch {
-        match store.apply(Arc::new([entry.clone()])).await {
-            Ok(()) => {}
-            Err(error @ StoreError::Damaged { .. }) => refused.push((entry, error)),
-            Err(error) => return Err(error),
+/// Where batches go: the store, and for what it does not take, the records set aside.
+pub(super) struct Delivery {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) aside: Arc<SetAside>,
+    /// Who wants to know which counters moved.
+    pub(super) watch: Option<Watch>,
+}
+
+/// Hears of counters that moved. Whoever is too slow to listen misses some: bookings wait for nobody.
+pub type Watch = mpsc::Sender<Vec<Booked>>;
+
+impl Delivery {
+    /// Applies a batch. If the store finds some of it damaged and takes the rest, that is set aside.
+    ///
+    /// # Errors
+    ///
+    /// Nothing or part of the batch was applied; all of it is to be applied again.
+    pub(super) async fn apply(&self, Batch { entries, .. }: Batch) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let batch: Arc<[Entry]> = entries.into();
+        match self.store.apply(Arc::clone(&batch)).await {
+            Ok(moved) => {
+                self.tell(moved);
+                Ok(())
+            }
+            Err(damaged @ StoreError::Damaged { .. }) => self.apply_singly(&batch, damaged).await,
+            Err(error) => Err(error),
         }
     }
-    if refused.len() == batch.len() {
-        // Not the entries but the store is what is damaged.
-        return Err(damaged);
+
+    async fn apply_singly(&self, batch: &[Entry], damaged: StoreError) -> Result<(), StoreError> {
+        let mut refused = Vec::new();
+        for entry in batch {
+            match self.store.apply(Arc::new([entry.clone()])).await {
+                Ok(moved) => self.tell(moved),
+                Err(error @ StoreError::Damaged { .. }) => refused.push((entry, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if refused.len() == batch.len() {
+            // Not the entries but the store is what is damaged.
+            return Err(damaged);
+        }
+        for (entry, error) in refused {
+            let Mark { lane, epoch, sequence } = entry.mark;
+            let bytes = minicbor::to_vec(&entry.closed).unwrap_or_default();
+            self.aside.record(epoch, lane, sequence, &error.to_string(), &bytes);
+        }
+        Ok(())
     }
-    for (entry, error) in refused {
-        let Mark { lane, epoch, sequence } = entry.mark;
-        let bytes = minicbor::to_vec(&entry.closed).unwrap_or_default();
-        aside.record(epoch, lane, sequence, &error.to_string(), &bytes);
+
+    fn tell(&self, moved: Vec<Booked>) {
+        if let Some(watch) = &self.watch
+            && !moved.is_empty()
+            && watch.try_send(moved).is_err()
+        {
+            tracing::debug!("nobody hears which counters moved");
+        }
     }
-    Ok(())
 }

@@ -22,10 +22,12 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+pub use self::apply::Watch;
 pub use self::journal::{JournalError, Settings};
 pub use self::lane::Lane;
 pub use self::record::{Attempt, Opened};
 
+use self::apply::Delivery;
 use self::aside::SetAside;
 use self::journal::Epoch;
 use self::segment::create_folder;
@@ -87,20 +89,21 @@ impl Ledger {
         store: Arc<dyn Store>,
         settings: Settings,
         clock: &Clock,
+        watch: Option<Watch>,
     ) -> Result<(Self, Vec<Arc<Lane>>), LedgerError> {
         create_folder(&settings.dir)?;
         let aside = Arc::new(SetAside::new(settings.dir.join("set-aside")));
         let mut found = recover::find(&settings.dir)?;
-        let retired = recover::recover(&mut found, &*store, &aside, settings.keep(), clock.now()).await?;
-        let number = store.next_epoch(found.epoch).await?;
+        let delivery = Delivery { store, aside: Arc::clone(&aside), watch };
+        let retired = recover::recover(&mut found, &delivery, settings.keep(), clock.now()).await?;
+        let number = delivery.store.next_epoch(found.epoch).await?;
         let numbers = (0..).filter(|lane| !found.lanes_in_use.contains(lane)).take(settings.lanes as usize);
         let epoch = Arc::new(Epoch::create(number, settings.clone())?);
         let lanes = numbers.map(|lane| Ok(Arc::new(Lane::start(&epoch, lane)?)));
         let lanes: Vec<Arc<Lane>> = lanes.collect::<io::Result<_>>()?;
         let synced = Arc::new(Notify::new());
         let syncer = Syncer::start(&epoch, &lanes, Arc::clone(&synced))?;
-        let (for_shipper, set_aside) = (lanes.clone(), Arc::clone(&aside));
-        let cargo = Cargo { epoch: Arc::clone(&epoch), lanes: for_shipper, store, aside: set_aside, retired };
+        let cargo = Cargo { epoch: Arc::clone(&epoch), lanes: lanes.clone(), delivery, retired };
         let shipper = Shipper::start(cargo, synced)?;
         Ok((Self { epoch, lanes: lanes.clone(), aside, shipper, syncer }, lanes))
     }

@@ -12,7 +12,7 @@ use shared::domain::{RequestId, Timestamp};
 use tracing::{info, warn};
 
 use super::LedgerError;
-use super::apply::{Batch, LaneName, apply, collect};
+use super::apply::{Batch, Delivery, LaneName, collect};
 use super::aside::SetAside;
 use super::frame::{self, FrameReader, HEADER_BYTES, Header, Kind};
 use super::record::{Attempt, OpenRequest, Opened};
@@ -86,18 +86,18 @@ pub(super) struct Mended {
 /// Mends, closes and ships what dead processes left; gives their folders, to be removed later.
 pub(super) async fn recover(
     found: &mut Found,
-    store: &dyn Store,
-    aside: &SetAside,
+    delivery: &Delivery,
     keep: Duration,
     now: Timestamp,
 ) -> Result<Vec<Retired>, LedgerError> {
+    let Delivery { store, aside, .. } = delivery;
     let marks = store.marks().await?;
     let mut retired = Vec::new();
     for (epoch, folder, lock) in found.dead.drain(..) {
         for mut lane in mend_epoch(epoch, &folder, &marks, aside)? {
             let applied = applied(&marks, lane.name);
-            lane.close(applied, store).await?;
-            lane.ship(applied, store, aside).await?;
+            lane.close(applied, &**store).await?;
+            lane.ship(applied, delivery).await?;
         }
         let left = keep.saturating_sub(now.since(last_change(&folder)?));
         let old = Retired { folder, left, _lock: lock };
@@ -312,18 +312,18 @@ impl DeadLane {
         Ok(())
     }
 
-    async fn ship(&self, applied: u64, store: &dyn Store, aside: &SetAside) -> Result<(), LedgerError> {
+    async fn ship(&self, applied: u64, delivery: &Delivery) -> Result<(), LedgerError> {
         let (mut reader, mut batch) = (FrameReader::default(), Batch::default());
         for Mended { file, first_sequence, end, .. } in &self.segments {
             reader.start_at(HEADER_BYTES as u64, first_sequence.saturating_sub(1));
             loop {
-                collect(&mut reader, (file, *end), self.name, applied, aside, &mut batch)?;
+                collect(&mut reader, (file, *end), self.name, applied, &delivery.aside, &mut batch)?;
                 if !batch.is_full() {
                     break;
                 }
-                apply(store, std::mem::take(&mut batch), aside).await?;
+                delivery.apply(std::mem::take(&mut batch)).await?;
             }
         }
-        Ok(apply(store, batch, aside).await?)
+        Ok(delivery.apply(batch).await?)
     }
 }

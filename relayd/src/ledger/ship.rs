@@ -15,14 +15,13 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::LedgerError;
-use super::apply::{Batch, LaneName, apply, collect};
-use super::aside::SetAside;
+use super::apply::{Batch, Delivery, LaneName, collect};
 use super::frame::{FrameReader, HEADER_BYTES};
 use super::journal::Epoch;
 use super::lane::{Lane, Synced};
 use super::sync::sync_all;
 use crate::causes::Causes;
-use crate::store::{Mark, Store};
+use crate::store::Mark;
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -42,8 +41,7 @@ type Positions = Arc<[AtomicU64]>;
 pub(super) struct Cargo {
     pub(super) epoch: Arc<Epoch>,
     pub(super) lanes: Vec<Arc<Lane>>,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) aside: Arc<SetAside>,
+    pub(super) delivery: Delivery,
     /// Folders of earlier epochs that are shipped and kept for a while.
     pub(super) retired: Vec<Retired>,
 }
@@ -214,7 +212,7 @@ impl Run {
 
     async fn try_ship(&mut self) -> Result<(), LedgerError> {
         if self.is_failing {
-            let marks = self.cargo.store.marks().await?;
+            let marks = self.cargo.delivery.store.marks().await?;
             self.rewind(&marks);
         }
         loop {
@@ -224,7 +222,7 @@ impl Run {
             let is_full = batch.is_full();
             // If this or what follows fails, the next round goes back to where the store says it is.
             gathered?;
-            apply(&*self.cargo.store, batch, &self.cargo.aside).await?;
+            self.cargo.delivery.apply(batch).await?;
             self.kept.extend(passed);
             for (position, cursor) in self.positions.iter().zip(&self.cursors) {
                 position.store(cursor.read, Ordering::Relaxed);
@@ -237,7 +235,7 @@ impl Run {
 
     /// Reads on in one lane; names the segments that are read to their ends.
     fn gather(&mut self, place: usize, batch: &mut Batch, passed: &mut Vec<Shipped>) -> io::Result<()> {
-        let (lane, aside) = (&self.cargo.lanes[place], &self.cargo.aside);
+        let (lane, aside) = (&self.cargo.lanes[place], &self.cargo.delivery.aside);
         let name = LaneName { epoch: self.cargo.epoch.number, lane: lane.number() };
         let cursor = &mut self.cursors[place];
         let mut next = lane.segment_with(cursor.segment);

@@ -1,6 +1,7 @@
 //! From rules to counters, and from a counter that refused to what the client is told. Knows rules and no
 //! counts: what has been used is the store's to know.
 
+pub mod budget;
 pub mod counter;
 pub mod estimate;
 mod rule;
@@ -30,6 +31,18 @@ pub enum Scope {
     All,
     /// The upstream account's.
     Account,
+}
+
+impl Scope {
+    /// The scope as it is written in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Owner => "owner",
+            Self::All => "all",
+            Self::Account => "account",
+        }
+    }
 }
 
 impl fmt::Display for Scope {

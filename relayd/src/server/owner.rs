@@ -7,7 +7,7 @@ use shared::domain::{NanoUsd, Timestamp, UsageClass};
 
 use super::router::OwnerView;
 use crate::directory::KeyEntry;
-use crate::limits::{self, Scope};
+use crate::limits;
 use crate::relay::{Relay, ReplyBody};
 use crate::store::{Rollup, RollupQuery, StoreError};
 
@@ -106,16 +106,11 @@ impl Sums {
 async fn limits(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Vec<Value>, StoreError> {
     let mut rows = Vec::new();
     for set in key.limit_sets() {
-        let holder = match set.scope {
-            Scope::Owner => "owner",
-            Scope::All => "all",
-            Scope::Key | Scope::Account => "key",
-        };
         let standings = set.standings(&**relay.directory.store(), now).await?;
         rows.extend(standings.into_iter().map(|(limit, standing)| {
             json!({
                 "limit": limit,
-                "holder": holder,
+                "holder": set.scope.name(),
                 "used": amount(limit.metric, standing.booked),
                 "held": amount(limit.metric, standing.held),
                 "resets_at": standing.resets_at,

@@ -163,6 +163,21 @@ pub struct Held {
     pub standing: Standing,
 }
 
+/// A counter that moved because something was booked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booked {
+    /// The group.
+    pub group: GroupId,
+    /// The counter.
+    pub counter: CounterId,
+    /// The window.
+    pub span: Span,
+    /// What was booked in it before.
+    pub before: u64,
+    /// What is booked in it now.
+    pub after: u64,
+}
+
 /// Whether a call may go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -272,8 +287,9 @@ pub trait Store: Send + Sync + 'static {
     /// Applies closed requests: ledger row, rollups, bookings; the holds that they replace go, in whatever
     /// groups they are. Entries at or below a group's mark for their lane change nothing in that group, so a
     /// batch may be applied twice; the entries of a lane must come in the order of their marks. On an error
-    /// any part may have been applied.
-    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, ()>;
+    /// any part may have been applied. Gives the counters that moved: each move is told once, though not after a
+    /// failure.
+    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, Vec<Booked>>;
 
     /// The marks up to which everything of a lane is certainly applied.
     fn marks(&self) -> Answer<'_, Vec<Mark>>;

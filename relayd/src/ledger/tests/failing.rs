@@ -12,8 +12,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::store::contract::Folder;
 use crate::store::embedded::Embedded;
 use crate::store::{
-    Answer, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
-    RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    Answer, Booked, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup,
+    RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
 /// A store that fails when it is told to.
@@ -102,7 +102,7 @@ impl Store for Moody {
         Box::pin(async move { self.inner().standings(group, counters, now).await })
     }
 
-    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, ()> {
+    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, Vec<Booked>> {
         Box::pin(async move {
             if Self::is_due(&self.refuses) {
                 return Err(unavailable());
@@ -111,8 +111,8 @@ impl Store for Moody {
             if batch.iter().any(|entry| Some(entry.closed.request) == bad) {
                 return Err(StoreError::Damaged { what: "group", source: "nonsense".into() });
             }
-            self.inner().apply(batch).await?;
-            if Self::is_due(&self.lies) { Err(unavailable()) } else { Ok(()) }
+            let moved = self.inner().apply(batch).await?;
+            if Self::is_due(&self.lies) { Err(unavailable()) } else { Ok(moved) }
         })
     }
 
@@ -224,7 +224,7 @@ fn a_recovery_that_the_store_refuses_is_tried_by_the_next_start() {
     drop((ledger, lanes));
     let start = || {
         let clock = crate::clock::Clock::new();
-        home.runtime.block_on(Ledger::start(Arc::clone(&store), home.settings(), &clock))
+        home.runtime.block_on(Ledger::start(Arc::clone(&store), home.settings(), &clock, None))
     };
     moody.refuses.store(1, Ordering::Relaxed);
     assert!(matches!(start(), Err(LedgerError::Store(_))));

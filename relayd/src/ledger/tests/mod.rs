@@ -119,7 +119,7 @@ impl Home {
 
     fn start(&self, store: &Arc<dyn Store>, settings: Settings) -> (Ledger, Vec<Arc<Lane>>) {
         let clock = Clock::new();
-        self.runtime.block_on(Ledger::start(Arc::clone(store), settings, &clock)).unwrap()
+        self.runtime.block_on(Ledger::start(Arc::clone(store), settings, &clock, None)).unwrap()
     }
 
     fn flush(&self, ledger: &Ledger) {

@@ -7,7 +7,8 @@ use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
 
 use super::{CONCURRENT, IN_TOTAL, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
 use crate::store::{
-    Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Span, Standing, StoreState,
+    Booked, Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Span, Standing,
+    StoreState,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -108,6 +109,35 @@ pub(in crate::store) fn applying_twice_is_applying_once(subject: &mut Subject) {
     late.mark = mark(1, 99);
     subject.apply(&[late]);
     check(subject, 7);
+}
+
+pub(in crate::store) fn counters_that_move_are_told_once(subject: &mut Subject) {
+    let asks = [ask(PER_MINUTE, 9), ask(IN_TOTAL, 9)];
+    let entries: Vec<Entry> = (1..=3)
+        .map(|number| {
+            let held = subject.admit(number, 0, &[("k", &asks)]);
+            entry(0, number, closed(request_id(number), held.iter().map(booking).collect()))
+        })
+        .collect();
+    let moves = |moved: Vec<Booked>| {
+        let mut moves: Vec<_> = moved
+            .iter()
+            .map(|moved| (moved.counter.as_str().to_owned(), moved.before, moved.after))
+            .collect();
+        moves.sort();
+        moves
+    };
+    let both = |before, after| {
+        ["requests in total", "requests per minute"].map(|name| (name.to_owned(), before, after))
+    };
+    assert_eq!(moves(subject.apply(&entries[..2])), both(0, 2));
+    assert_eq!(moves(subject.apply(&entries[..2])), []);
+    assert_eq!(moves(subject.apply(&entries)), both(2, 3));
+    let held = subject.admit(4, 70_000, &[("k", &asks)]);
+    let later = entry(0, 4, closed(request_id(4), held.iter().map(booking).collect()));
+    let moved = subject.apply(&[later]);
+    let minute = moved.iter().find(|moved| moved.counter.as_str() == "requests per minute").unwrap();
+    assert_eq!((minute.before, minute.after, minute.span.start), (0, 1, at(70_000)), "a new window");
 }
 
 pub(in crate::store) fn a_group_without_booking_loses_its_hold(subject: &mut Subject) {

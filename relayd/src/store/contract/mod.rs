@@ -15,7 +15,7 @@ use shared::domain::{NanoUsd, Operation, Protocol, Provenance, RequestId, Timest
 use tokio::runtime::Runtime;
 
 use super::{
-    Answer, Booking, Closed, CounterAsk, CounterId, End, Entry, GroupAsk, GroupId, Held, Mark, Rates,
+    Answer, Booked, Booking, Closed, CounterAsk, CounterId, End, Entry, GroupAsk, GroupId, Held, Mark, Rates,
     Refusal, Reservation, Span, Standing, Store, StoreError, Verdict, WindowRule,
 };
 
@@ -108,8 +108,8 @@ impl Subject {
         self.store().give_back(request_id(request), &group.into());
     }
 
-    fn apply(&self, batch: &[Entry]) {
-        self.wait(self.store().apply(batch.into())).unwrap();
+    fn apply(&self, batch: &[Entry]) -> Vec<Booked> {
+        self.wait(self.store().apply(batch.into())).unwrap()
     }
 
     fn standing(&self, group: &str, counter: Counter, now: i64) -> Standing {
@@ -163,6 +163,7 @@ macro_rules! keeps_the_contract {
                 a_booking_adds_where_the_hold_has_lapsed
                 a_booking_goes_to_the_window_it_was_held_in
                 applying_twice_is_applying_once
+                counters_that_move_are_told_once
                 a_group_without_booking_loses_its_hold
                 what_was_applied_outlives_the_store
                 rollups_are_the_sums_of_rows

@@ -1,7 +1,6 @@
 //! What the groups' counters have booked, in `state.redb`, and the marks up to which each lane is applied.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 
 use ahash::RandomState;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -10,7 +9,7 @@ use shared::domain::Timestamp;
 use super::database::{damaged, encode};
 use super::group::GroupRecord;
 use super::marks::{self, Marks};
-use crate::store::{Booking, Entry, GroupId, StoreError};
+use crate::store::{Booked, Booking, Entry, GroupId, StoreError};
 
 /// Name; [`GroupRecord`] as CBOR.
 const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("groups");
@@ -34,18 +33,29 @@ pub(super) fn groups(transaction: &ReadTransaction) -> Result<Vec<(GroupId, Grou
 }
 
 /// Books a batch in its groups and moves the marks. What the groups have is read in the same transaction, so
-/// that it is right whatever became of an earlier one.
-pub(super) fn book(transaction: &WriteTransaction, batch: &[Entry]) -> Result<Groups, StoreError> {
+/// that it is right whatever became of an earlier one. Gives the groups that were touched, and the counters that
+/// moved.
+pub(super) fn book(
+    transaction: &WriteTransaction,
+    batch: &[Entry],
+) -> Result<(Groups, Vec<Booked>), StoreError> {
     let mut lanes = Marks::read_to_change(transaction)?;
     let mut table = transaction.open_table(GROUPS)?;
-    let mut groups = Groups::default();
+    let (mut groups, mut before) = (Groups::default(), Groups::default());
     let mut last_end = Timestamp::default();
     for Entry { mark, closed } in batch {
         lanes.pass(*mark);
         last_end = last_end.max(closed.closed_at);
         for group in groups_in(&closed.bookings) {
             let of_group = closed.bookings.iter().filter(|booking| booking.group == *group);
-            stored(&mut groups, &table, group)?.book(*mark, of_group);
+            if !groups.contains_key(group) {
+                let record = stored(&table, group)?;
+                before.insert(group.clone(), record.clone());
+                groups.insert(group.clone(), record);
+            }
+            if let Some(record) = groups.get_mut(group) {
+                record.book(*mark, of_group);
+            }
         }
     }
     let mut value = Vec::new();
@@ -55,7 +65,8 @@ pub(super) fn book(transaction: &WriteTransaction, batch: &[Entry]) -> Result<Gr
         table.insert(group.as_str(), value.as_slice())?;
     }
     lanes.write(transaction)?;
-    Ok(groups)
+    let moved = groups.iter().flat_map(|(group, after)| after.moved_from(before.get(group), group)).collect();
+    Ok((groups, moved))
 }
 
 /// Every group once.
@@ -67,19 +78,9 @@ fn groups_in(bookings: &[Booking]) -> impl Iterator<Item = &GroupId> {
     (0..bookings.len()).filter(move |&place| is_first(place)).map(|place| &bookings[place].group)
 }
 
-fn stored<'a>(
-    groups: &'a mut Groups,
-    table: &Table<'_, &str, &[u8]>,
-    group: &GroupId,
-) -> Result<&'a mut GroupRecord, StoreError> {
-    match groups.entry(group.clone()) {
-        Slot::Occupied(slot) => Ok(slot.into_mut()),
-        Slot::Vacant(slot) => {
-            let value = table.get(group.as_str())?;
-            let record = value.map(|value| decode(value.value())).transpose()?;
-            Ok(slot.insert(record.unwrap_or_default()))
-        }
-    }
+fn stored(table: &Table<'_, &str, &[u8]>, group: &GroupId) -> Result<GroupRecord, StoreError> {
+    let value = table.get(group.as_str())?;
+    Ok(value.map(|value| decode(value.value())).transpose()?.unwrap_or_default())
 }
 
 fn decode(value: &[u8]) -> Result<GroupRecord, StoreError> {

@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use shared::domain::{RequestId, Timestamp};
 
 use crate::store::entry::{counter_name, span_times};
-use crate::store::{Booking, CounterAsk, CounterId, GroupId, Held, Mark, Span, Standing, WindowRule};
+use crate::store::{Booked, Booking, CounterAsk, CounterId, GroupId, Held, Mark, Span, Standing, WindowRule};
 
 /// How long what was booked in a window is kept after its end: for those who ask late, and no longer, for the
 /// counters of limits that are gone would pile up.
@@ -243,6 +243,24 @@ impl GroupRecord {
             None => self.marks.push(mark),
         }
         bookings.for_each(|booking| self.add(booking));
+    }
+
+    /// The counters in which something was booked since `before`.
+    pub(super) fn moved_from(&self, before: Option<&Self>, group: &GroupId) -> Vec<Booked> {
+        let booked_before = |counter: &CounterId, span: &Span| {
+            let records = before.into_iter().flat_map(|before| &before.counters);
+            let mut same =
+                records.filter(|known| known.counter == *counter && known.span.start == span.start);
+            same.next().map_or(0, |known| known.booked)
+        };
+        let moves = self.counters.iter().map(|CounterRecord { counter, span, booked }| Booked {
+            group: group.clone(),
+            counter: counter.clone(),
+            span: *span,
+            before: booked_before(counter, span),
+            after: *booked,
+        });
+        moves.filter(|moved| moved.before != moved.after).collect()
     }
 
     /// Forgets windows that are long over at `now`.

@@ -26,8 +26,8 @@ use self::counters::{Counters, Settlement};
 use self::ledger::LedgerFile;
 use self::state::StateFile;
 use super::{
-    Answer, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup, RollupKey,
-    RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    Answer, Booked, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup,
+    RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
 /// The engine. Clones share one store.
@@ -100,11 +100,12 @@ impl Inner {
     /// Rows first, counters second, memory last: the counters' marks are never ahead of the rows'. Memory takes
     /// over what the file has rather than adding to what it had itself, so that a commit whose outcome was
     /// not known is put right by the next.
-    fn apply(&self, batch: &[Entry]) -> Result<(), StoreError> {
+    fn apply(&self, batch: &[Entry]) -> Result<Vec<Booked>, StoreError> {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.ledger.add(batch)?;
         let mut settlements: HashMap<GroupId, Settlement, RandomState> = HashMap::default();
-        for (group, record) in self.state.book(batch)? {
+        let (groups, moved) = self.state.book(batch)?;
+        for (group, record) in groups {
             settlements.entry(group).or_default().record = Some(record);
         }
         for entry in batch {
@@ -116,7 +117,7 @@ impl Inner {
         for (group, settlement) in &settlements {
             self.counters.settle(group, settlement);
         }
-        Ok(())
+        Ok(moved)
     }
 }
 
@@ -184,7 +185,7 @@ impl Store for Embedded {
         Box::pin(std::future::ready(Ok(self.inner.counters.standings(group, counters, now))))
     }
 
-    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, ()> {
+    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, Vec<Booked>> {
         self.writing(move |inner| inner.apply(&batch))
     }
 

@@ -10,7 +10,7 @@ use super::bookings;
 use super::database::{DatabaseFile, damaged};
 use super::group::GroupRecord;
 use super::marks::Marks;
-use crate::store::{Entry, GroupId, Record, RecordKind, StoreError, Write};
+use crate::store::{Booked, Entry, GroupId, Record, RecordKind, StoreError, Write};
 
 const CACHE_BYTES: usize = 2 << 20;
 
@@ -109,8 +109,8 @@ impl StateFile {
         self.0.read(bookings::groups)
     }
 
-    /// Books a batch; gives what the groups that it touches have now.
-    pub(super) fn book(&self, batch: &[Entry]) -> Result<bookings::Groups, StoreError> {
+    /// Books a batch; gives what the groups that it touches have now, and which of their counters moved.
+    pub(super) fn book(&self, batch: &[Entry]) -> Result<(bookings::Groups, Vec<Booked>), StoreError> {
         self.0.write(|transaction| bookings::book(transaction, batch))
     }
 

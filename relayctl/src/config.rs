@@ -8,10 +8,10 @@ use anyhow::Context;
 use clap::Subcommand;
 use shared::admin::{ConfigView, ShowConfig};
 
-use crate::Ctl;
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::output::Look;
-use crate::quickstart;
+use crate::program::relayd_program;
 
 /// What a shell says for a program that a signal ended.
 const ENDED_BY_SIGNAL: u8 = 128;
@@ -36,7 +36,7 @@ pub(crate) async fn run(ctl: &Ctl, command: ConfigCommand) -> Result<(), Failure
 }
 
 fn check(ctl: &Ctl, file: Option<PathBuf>) -> Result<(), Failure> {
-    let program = quickstart::relayd_program()?;
+    let program = relayd_program()?;
     let mut command = Command::new(&program);
     command.arg("--check");
     if let Some(file) = file {

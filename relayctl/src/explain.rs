@@ -4,8 +4,8 @@ use clap::Args;
 use shared::admin::{Explain, Explanation};
 use shared::domain::Protocol;
 
-use crate::Ctl;
 use crate::args;
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format;
 use crate::output::{Cell, Grid, Look, Tone};

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, LimitView, ListKeys, ShowKey, UpdateKey};
+use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, ListKeys, ShowKey, UpdateKey};
 use shared::domain::key::UsageMode;
-use shared::domain::limit::Metric;
-use shared::domain::{Family, Glob, Limit, Multiplier, NanoUsd, Timestamp};
+use shared::domain::{Family, Glob, Limit, Multiplier, Timestamp};
 
-use crate::Ctl;
-use crate::args;
+use crate::args::{self, replaced};
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
+use crate::limits;
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::{Length, When};
 
@@ -192,11 +192,6 @@ impl UpdateArgs {
     }
 }
 
-/// A list that was given replaces the old one; none given leaves it alone unless it is to be emptied.
-pub(crate) fn replaced<T>(given: Vec<T>, clears: bool) -> Option<Vec<T>> {
-    (clears || !given.is_empty()).then_some(given)
-}
-
 fn switch(key: String, disabled: bool) -> UpdateKey {
     UpdateKey { key, disabled: Some(disabled), ..UpdateKey::default() }
 }
@@ -217,7 +212,7 @@ fn line(key: &KeyView, _: &Look) -> String {
 
 fn table(keys: &[KeyView], look: &Look) -> String {
     if keys.is_empty() {
-        return "no keys yet; `relayctl key create NAME` makes one".to_owned();
+        return "no keys yet; `key create NAME` makes one".to_owned();
     }
     let mut grid =
         Grid::new(look, &["name", "key", "state", "owner", "~serves", "~limits", "expires", "created"]);
@@ -228,7 +223,7 @@ fn table(keys: &[KeyView], look: &Look) -> String {
             state(key),
             key.owner.as_deref().unwrap_or(NOTHING).into(),
             format::list(&families(key), "all").into(),
-            limits(&key.limits).into(),
+            limits::cell(&key.limits).into(),
             end(key, look).into(),
             format::seen_from(look.now, key.created_at).into(),
         ]);
@@ -251,7 +246,7 @@ fn record(key: &KeyView, look: &Look) -> String {
         .pair("rates", format::list(&rates(key), "1"))
         .pair("expires", end(key, look))
         .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
-    add_limits(&mut grid, &key.limits, look);
+    limits::add_rows(&mut grid, &key.limits, look);
     grid.text()
 }
 
@@ -282,58 +277,17 @@ fn end(key: &KeyView, look: &Look) -> String {
     }
 }
 
-/// The limits of a key or an account in one cell.
-pub(crate) fn limits(limits: &[LimitView]) -> String {
-    let limits: Vec<_> = limits.iter().map(|view| &view.limit).collect();
-    format::list(&limits, NOTHING)
-}
-
-/// A row for each limit of a key or an account, with what is used of it.
-pub(crate) fn add_limits(grid: &mut Grid, limits: &[LimitView], look: &Look) {
-    for (at, view) in limits.iter().enumerate() {
-        grid.pair(if at == 0 { "limits" } else { "" }, standing(view, look));
-    }
-}
-
-fn standing(view: &LimitView, look: &Look) -> Cell {
-    let taken = view.used.saturating_add(view.held);
-    let tone = if taken >= view.limit.amount { Tone::Warning } else { Tone::Neutral };
-    let amount = |amount: u64| amount_of(view.limit.metric, amount);
-    let mut text = match view.limit.metric {
-        Metric::Concurrent => format!("{}: {} open", view.limit, amount(taken)),
-        _ => format!("{}: {} used", view.limit, amount(view.used)),
-    };
-    if view.limit.metric != Metric::Concurrent && view.held > 0 {
-        text.push_str(&format!(", {} open", amount(view.held)));
-    }
-    if let Some(reset) = view.resets_at {
-        text.push_str(&format!(", resets {}", format::seen_from(look.now, reset)));
-    }
-    Cell::toned(text, tone)
-}
-
-/// An amount of what a limit counts.
-fn amount_of(metric: Metric, amount: u64) -> String {
-    match metric {
-        Metric::Cost => NanoUsd::from_nanos(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
-        Metric::Requests | Metric::Tokens | Metric::Concurrent => format::count(amount),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use shared::admin::LimitView;
 
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::args::tests::parsed;
     use crate::output::tests::PIPE;
 
     fn command(line: &str) -> Result<KeyCommand, clap::Error> {
-        let words = line.split_whitespace().map(|word| word.replace('_', " "));
-        match Cli::try_parse_from(words)?.command {
-            Command::Key(command) => Ok(command),
-            other => panic!("{other:?}"),
-        }
+        let words: Vec<_> = line.split_whitespace().map(|word| word.replace('_', " ")).collect();
+        parsed(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     fn view() -> KeyView {
@@ -367,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_key_is_created_as_the_flags_say() {
-        let line = "relayctl key create alice --limit 4_concurrent --limit 60_requests_per_minute \
+        let line = "key create alice --limit 4_concurrent --limit 60_requests_per_minute \
                     --owner Alice --permission claude --allow-model claude-* --expires 30d --usage estimate";
         let KeyCommand::Create(args) = command(line).unwrap() else { panic!() };
         let call = args.call(PIPE.now);
@@ -380,11 +334,11 @@ mod tests {
     #[test]
     fn wrong_flags_are_named() {
         for (line, part) in [
-            ("relayctl key create", "<NAME>"),
-            ("relayctl key create a --limit many", "a limit is written like"),
-            ("relayctl key create a --permission cloud", "claude"),
-            ("relayctl key create a --expires soon", "a time is written like"),
-            ("relayctl key create a --expires 1d --valid-for 1d", "cannot be used with"),
+            ("key create", "<NAME>"),
+            ("key create a --limit many", "a limit is written like"),
+            ("key create a --permission cloud", "claude"),
+            ("key create a --expires soon", "a time is written like"),
+            ("key create a --expires 1d --valid-for 1d", "cannot be used with"),
         ] {
             let error = command(line).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(part), "{line}: {error}");
@@ -394,7 +348,7 @@ mod tests {
     #[test]
     fn an_update_changes_what_is_named_and_nothing_else() {
         let KeyCommand::Update(args) =
-            command("relayctl key update alice --clear limits --clear expires --owner Bob").unwrap()
+            command("key update alice --clear limits --clear expires --owner Bob").unwrap()
         else {
             panic!()
         };
@@ -407,7 +361,7 @@ mod tests {
             ..UpdateKey::default()
         };
         assert_eq!(call, expected);
-        let KeyCommand::Update(nothing) = command("relayctl key update alice").unwrap() else { panic!() };
+        let KeyCommand::Update(nothing) = command("key update alice").unwrap() else { panic!() };
         assert!(matches!(nothing.call(PIPE.now), Err(Failure::Usage { .. })));
     }
 

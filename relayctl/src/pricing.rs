@@ -11,8 +11,8 @@ use shared::admin::{PriceView, PricesUpdated, SetPrice, ShowPrices, UpdatePrices
 use shared::domain::usage::UsageClass;
 use shared::domain::{Glob, NanoUsd};
 
-use crate::Ctl;
 use crate::args;
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
 use crate::output::{Grid, Look};
@@ -43,7 +43,7 @@ pub(crate) enum PricingCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(override_usage = "relayctl pricing set <MODEL> --input <USD> --output <USD> [OPTIONS]")]
+#[command(override_usage = "pricing set <MODEL> --input <USD> --output <USD> [OPTIONS]")]
 pub(crate) struct SetArgs {
     /// The model's exact name
     #[arg(value_parser = args::text)]
@@ -190,25 +190,18 @@ fn updated(report: &PricesUpdated, dry_run: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
-    use clap::Parser;
-
     use super::*;
-    use crate::args::{self, Cli, Command};
-    use crate::output::Format;
+    use crate::args::tests::parsed;
     use crate::output::tests::PIPE;
 
-    fn parsed(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(args::with_prices_apart(line.split(' ').map(OsString::from)))
+    fn command(line: &str) -> Result<PricingCommand, clap::Error> {
+        parsed(&line.split(' ').collect::<Vec<_>>())
     }
 
     #[test]
     fn prices_are_set_by_class() {
-        let line = "relayctl pricing set m --input $3 --output 15 --cache-write 3.75 --output json";
-        let cli = parsed(line).unwrap();
-        assert_eq!(cli.output, Format::Json);
-        let Command::Pricing(PricingCommand::Set(args)) = cli.command else { panic!() };
+        let line = "pricing set m --input $3 --output-tokens 15 --cache-write 3.75";
+        let PricingCommand::Set(args) = command(line).unwrap() else { panic!() };
         let expected = [("cache_write_5m", "3.75"), ("input", "3.00"), ("output", "15.00")];
         let expected = expected.map(|(class, price)| (class.to_owned(), price.to_owned()));
         assert_eq!(args.call().prices, BTreeMap::from(expected));
@@ -217,11 +210,11 @@ mod tests {
     #[test]
     fn a_price_is_needed_and_is_a_number() {
         for (line, part) in [
-            ("relayctl pricing set m", "--input"),
-            ("relayctl pricing set m --input cheap", "an amount is written like"),
-            ("relayctl pricing update", "--file"),
+            ("pricing set m", "--input"),
+            ("pricing set m --input cheap", "an amount is written like"),
+            ("pricing update", "--file"),
         ] {
-            let error = parsed(line).map(|_| ()).unwrap_err().to_string();
+            let error = command(line).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(part), "{line}: {error}");
         }
     }

@@ -8,9 +8,8 @@ use shared::admin::UpdateAccount;
 use shared::domain::account::SimulatorSettings;
 use shared::domain::{Glob, Limit};
 
-use crate::args;
+use crate::args::{self, replaced};
 use crate::failure::Failure;
-use crate::key;
 use crate::secret::SecretArgs;
 
 #[derive(Debug, Args)]
@@ -159,13 +158,13 @@ impl UpdateArgs {
             base_url: settings.base_url,
             secret: settings.secret.read()?,
             api_version: settings.api_version,
-            models: key::replaced(settings.models, clears(AccountField::Models)),
-            model_map: key::replaced(settings.model_map, clears(AccountField::Map)).map(mapped),
+            models: replaced(settings.models, clears(AccountField::Models)),
+            model_map: replaced(settings.model_map, clears(AccountField::Map)).map(mapped),
             price_as: settings.price_as.or_else(|| clears(AccountField::PriceAs).then(String::new)),
             priority: settings.priority,
             weight: settings.weight,
-            headers: key::replaced(settings.headers, clears(AccountField::Headers)).map(headed),
-            limits: key::replaced(settings.limits, clears(AccountField::Limits)),
+            headers: replaced(settings.headers, clears(AccountField::Headers)).map(headed),
+            limits: replaced(settings.limits, clears(AccountField::Limits)),
             simulator,
             paused: None,
         };

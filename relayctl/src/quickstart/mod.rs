@@ -20,17 +20,15 @@ mod stream;
 
 use exports::Export;
 use launch::Started;
-pub(crate) use launch::relayd_program;
 use plan::{AccountPlan, KeyPlan, Vendor};
 use stream::{Reply, StreamError};
 
-use crate::Ctl;
 use crate::client::{Client, ClientError};
-use crate::daemon::{self, Stopped};
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format;
 use crate::place;
-use crate::usage;
+use crate::stopping::{self, Stopped};
 
 /// A borrowed key outlives the one request, and little more.
 const BORROWED_FOR: Duration = Duration::from_secs(300);
@@ -292,7 +290,7 @@ impl<'a> Quickstart<'a> {
                 StopReport::new(false, format!("no relayd runs in {}", data.display()))
             }
             (Some(status), Some(started)) if started.is(&status) => {
-                let end = daemon::stop_and_watch(&self.client, &status).await?;
+                let end = stopping::stop_and_watch(&self.client, &status).await?;
                 Started::forget(data);
                 StopReport::new(end == Stopped::Ended, end.told(status.pid))
             }
@@ -337,7 +335,7 @@ fn summary(row: &RequestRow) -> String {
         "{} tokens in, {} out; {}; {}",
         format::count(row.usage.prompt_tokens()),
         format::count(row.usage.answer_tokens()),
-        usage::cost(row),
+        format::cost(row.cost, row.unpriced),
         format::millis(row.total_ms)
     );
     if let Some(first) = row.first_byte_ms {

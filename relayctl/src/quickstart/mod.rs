@@ -237,7 +237,7 @@ impl<'a> Quickstart<'a> {
         match error {
             StreamError::Show(failure) => failure,
             error => Failure::bad_news(
-                format!("the first request failed: {error}"),
+                format!("the first request failed: {:#}", anyhow::Error::new(error)),
                 format!(
                     "`{} account test {account}` says what the account's upstream answers",
                     self.command()

@@ -388,6 +388,43 @@ fn the_control_program_does_not_know_the_daemon() {
     assert!(!manifest.lines().any(|line| line.starts_with("relay")));
 }
 
+/// The files of the same folder that a file imports.
+fn siblings<'a>(source: &Source, folder: &'a [Source]) -> Vec<&'a str> {
+    let code = without_tests(&source.code);
+    let mut names: Vec<String> = Vec::new();
+    for (at, _) in code.match_indices("super::") {
+        names.extend(heads(&code[at + "super::".len()..]));
+    }
+    let files = folder.iter().map(|file| file.name.as_str());
+    files.filter(|file| names.iter().any(|name| file.rsplit('/').next() == Some(name))).collect()
+}
+
+/// What is left of a folder's files when those that import nothing of the rest are taken out, again and again.
+fn circles(folder: &[Source]) -> Vec<&str> {
+    let mut left: Vec<&Source> = folder.iter().collect();
+    loop {
+        let rests = |source: &&Source| {
+            siblings(source, folder).iter().any(|name| left.iter().any(|other| other.name == *name))
+        };
+        let stuck: Vec<&Source> = left.iter().copied().filter(rests).collect();
+        if stuck.len() == left.len() {
+            return left.iter().map(|source| source.name.as_str()).collect();
+        }
+        left = stuck;
+    }
+}
+
+#[test]
+fn the_files_of_a_folder_rest_on_each_other_in_one_direction() {
+    for (package, folder) in [("relayd", "simulator/"), ("relayctl", "account/"), ("relayctl", "quickstart/")]
+    {
+        let mut files = sources(package);
+        files.retain(|source| source.name.starts_with(folder) && !source.is_test());
+        assert!(files.len() > 2, "no files in {folder}");
+        assert_eq!(circles(&files), [] as [&str; 0], "{folder} has circles");
+    }
+}
+
 /// The code before the first test module.
 fn without_tests(code: &str) -> &str {
     code.find("#[cfg(test)]\nmod ").map_or(code, |at| &code[..at])

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::support::daemon::repository;
 
-const PURE: [&str; 7] = ["protocol", "pricing", "limits", "scheduler", "provider", "percent", "causes"];
+const PURE: [&str; 8] =
+    ["protocol", "pricing", "limits", "scheduler", "provider", "percent", "causes", "near"];
 /// Modules with I/O that import nothing of ours but plain values; closed to pure code and to each other.
 const LEAVES: [&str; 5] = ["store", "config", "clock", "keyfile", "logging"];
 /// Modules that put the parts together: they import everything, and only each other import them.
@@ -21,6 +22,7 @@ const BELOW_RELAY: &[&str] = &[
     "provider",
     "percent",
     "causes",
+    "near",
     "simulator",
     "directory",
     "auth",
@@ -30,18 +32,20 @@ const BELOW_RELAY: &[&str] = &[
 
 /// What a module of `relayd` may import besides itself. The leaves are left out on the right: they are open to
 /// everything that is not closed to them.
-const IMPORTS: [(&str, &[&str]); 20] = [
+const IMPORTS: [(&str, &[&str]); 21] = [
     ("protocol", &[]),
     ("pricing", &[]),
     ("limits", &[]),
     ("scheduler", &[]),
     ("percent", &[]),
     ("causes", &[]),
+    ("near", &[]),
     // What a reply means for its account is said in the scheduler's words.
     ("provider", &["protocol", "scheduler", "percent"]),
     // The names of counters, which are plain values.
     ("store", &["limits"]),
-    ("config", &[]),
+    // What a mistyped setting may mean.
+    ("config", &["near"]),
     ("clock", &[]),
     ("keyfile", &[]),
     ("logging", &[]),
@@ -61,6 +65,7 @@ const IMPORTS: [(&str, &[&str]); 20] = [
             "scheduler",
             "provider",
             "percent",
+            "near",
             "simulator",
             "directory",
             "auth",

@@ -16,6 +16,7 @@ mod keyfile;
 mod ledger;
 mod limits;
 mod logging;
+mod near;
 mod percent;
 mod pricing;
 mod protocol;

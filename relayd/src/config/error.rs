@@ -50,14 +50,14 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// There is no such setting or section.
-    #[error("{place}: there is no {key}; did you mean {nearest}?")]
+    #[error("{place}: there is no {key}; {}", meant(nearest.as_deref()))]
     Unknown {
         /// Where.
         place: Place,
         /// What was written.
         key: String,
-        /// The name that is nearest to it.
-        nearest: String,
+        /// The name that may be meant.
+        nearest: Option<String>,
     },
     /// What must be a section is something else.
     #[error("{place}: {key} is a section: write [{key}] on a line of its own and its settings below")]
@@ -129,4 +129,11 @@ pub enum ConfigError {
         /// What must be true of it, as the rest of a sentence.
         rule: &'static str,
     },
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(
+        || "config.example.toml has every setting".to_owned(),
+        |nearest| format!("did you mean {nearest}?"),
+    )
 }

@@ -58,6 +58,29 @@ fn mistakes_are_named() {
 }
 
 #[test]
+fn a_mistake_is_told_once_and_in_one_line() {
+    let folder = temporary_folder();
+    let file = folder.path().join("config.toml");
+    for (text, told) in [
+        (
+            "[log]\nlevel = \"loud\"\n",
+            ":2: log.level: unknown variant `loud`, expected one of `off`, `error`, `warn`, `info`, `debug`, `trace`; \
+             the default is \"info\"",
+        ),
+        (
+            "[log]\nrequests = 7\n",
+            ":2: log.requests: invalid type: integer `7`, expected a boolean; the default is false",
+        ),
+        ("[log]\nrequests = \n", ":2: string values must be quoted, expected literal string"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = check(Some(&file), &[]);
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(printed, format!("relayd: {}{told}\n", file.display()));
+    }
+}
+
+#[test]
 fn mistakes_in_the_environment_are_named() {
     let naming = |output: &Output, name: &str| {
         let printed = String::from_utf8_lossy(&output.stderr).to_lowercase();

@@ -42,12 +42,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{place}: {}", source.message())]
+    #[error("{place}: {}", cause.message())]
     Syntax {
         /// Where.
         place: Place,
-        /// Why.
-        source: Box<toml::de::Error>,
+        /// Why. It is told in the sentence: as a source it would be told again, and with lines of the file.
+        cause: Box<toml::de::Error>,
     },
     /// There is no such setting or section.
     #[error("{place}: there is no {key}; {}", meant(nearest.as_deref()))]
@@ -80,7 +80,7 @@ pub enum ConfigError {
         default: String,
     },
     /// The value is of the right kind, and wrong.
-    #[error("{place}: {key}: {}; the default is {default}", source.message())]
+    #[error("{place}: {key}: {}; the default is {default}", cause.message())]
     WrongValue {
         /// Where.
         place: Place,
@@ -88,8 +88,8 @@ pub enum ConfigError {
         key: String,
         /// The default value.
         default: String,
-        /// Why.
-        source: Box<toml::de::Error>,
+        /// Why. It is told in the sentence: as a source it would be told again, and with lines of the file.
+        cause: Box<toml::de::Error>,
     },
     /// A number is too small or too large.
     #[error("{place}: {key} is {value}; it must be {least} to {most}")]

@@ -29,7 +29,7 @@ pub(super) fn file_entries(path: &Path, text: &str, known: &Table) -> Result<Vec
     let place = |at: usize| Place::File { path: path.to_owned(), line: line(text, at) };
     let syntax = |error: toml::de::Error| ConfigError::Syntax {
         place: place(error.span().map_or(0, |span| span.start)),
-        source: Box::new(error),
+        cause: Box::new(error),
     };
     // Once with the positions of the names, once with the values.
     let positions = DeTable::parse(text).map_err(syntax)?;

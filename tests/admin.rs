@@ -35,6 +35,13 @@ fn json(data: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"))
 }
 
+/// Exit code, standard output and standard error of a command.
+fn command_output(data: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = command(data, args).output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (output.status.code(), stdout, stderr)
+}
+
 /// Runs a command that must fail; the one sentence that it says.
 #[track_caller]
 fn refused(data: &Path, args: &[&str]) -> String {
@@ -220,6 +227,46 @@ async fn accounts_are_managed() {
         &["account", "add", "claude-console", "--name", "three", "--base-url", "http://127.0.0.1:9"],
     );
     refused(data, &["account", "add", "no-such-kind", "--name", "four"]);
+}
+
+#[tokio::test]
+async fn usage_of_what_never_was_is_an_error_that_names_what_is_near() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    let made = json(data, &["key", "create", "alice"]);
+    run(data, &["key", "delete", "alice", "--yes"]);
+    let removed = rig.add(AccountKind::ClaudeConsole, "spare").await;
+    run(data, &["account", "remove", "spare", "--yes"]);
+    for command in ["usage", "requests"] {
+        for (flag, name, told) in [
+            ("--key", "everythin", "there is no key \"everythin\"; did you mean \"everything\"?\n"),
+            ("--key", "alcie", "there is no key \"alcie\"; did you mean \"alice\"?\n"),
+            ("--key", "nosuch", "there is no key \"nosuch\"\nhint: `relayctl key list` shows all keys\n"),
+            ("--account", "claud", "there is no account \"claud\"; did you mean \"claude\"?\n"),
+            ("--account", "spar", "there is no account \"spar\"; did you mean \"spare\"?\n"),
+            (
+                "--account",
+                "acc_1",
+                "there is no account \"acc_1\"\nhint: `relayctl account list` shows all accounts\n",
+            ),
+        ] {
+            let output = command_output(data, &[command, flag, name]);
+            assert_eq!(output, (Some(1), String::new(), format!("relayctl: {told}")), "{command} {flag}");
+        }
+        // What is gone is known, by name and by id, and so is the lack of any usage.
+        for (flag, known) in [
+            ("--key", "alice"),
+            ("--key", made["id"].as_str().unwrap()),
+            ("--account", "spare"),
+            ("--account", removed.id.as_str()),
+        ] {
+            assert_eq!(json(data, &[command, flag, known]), json!([]), "{command} {flag} {known}");
+        }
+    }
+    assert_eq!(json(data, &["usage", "--model", "nosuch"]), json!([]));
+    // The present is asked about what is there now.
+    assert!(refused(data, &["key", "show", "everythin"]).contains("did you mean \"everything\"?"));
+    assert!(!refused(data, &["account", "show", "spar"]).contains("did you mean"));
 }
 
 #[tokio::test]

@@ -20,10 +20,10 @@ pub(crate) struct UsageArgs {
     by: ByFlag,
     #[command(flatten)]
     span: SpanArgs,
-    /// Only this key (id or name)
+    /// Only this key (id or name), also one that is deleted
     #[arg(long)]
     key: Option<String>,
-    /// Only this account (id or name)
+    /// Only this account (id or name), also one that was removed
     #[arg(long)]
     account: Option<String>,
     /// Only this model
@@ -66,10 +66,10 @@ pub(crate) struct RequestsArgs {
     /// Only this request
     #[arg(long)]
     id: Option<RequestId>,
-    /// Only this key (id or name)
+    /// Only this key (id or name), also one that is deleted
     #[arg(long)]
     key: Option<String>,
-    /// Only this account (id or name)
+    /// Only this account (id or name), also one that was removed
     #[arg(long)]
     account: Option<String>,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use shared::crypto::{generate_api_key, random};
 use shared::domain::{AccountId, ApiKey, KeyId, Timestamp};
 use shared::redact;
 
-use super::{Admin, AdminError, EditError, Invalid, Peer, check_name, view};
+use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, view};
 use crate::directory::KeyEntry;
 
 impl Admin {
@@ -149,7 +149,10 @@ impl Admin {
 
     /// A key by its id or name.
     pub(super) fn key_entry(&self, name: &str) -> Result<Arc<KeyEntry>, AdminError> {
-        self.directory.snapshot().key(name).cloned().ok_or_else(|| AdminError::NoKey(name.to_owned()))
+        let snapshot = self.directory.snapshot();
+        let live = || snapshot.keys().iter().filter(|entry| entry.key.deleted_at.is_none());
+        let names = || live().map(|entry| entry.key.name.as_str());
+        snapshot.key(name).cloned().ok_or_else(|| AdminError::NoKey(Missing::among(name, names())))
     }
 
     fn account_ids(&self, names: &[String]) -> Result<Vec<AccountId>, AdminError> {

@@ -12,6 +12,7 @@ mod socket;
 mod usage;
 mod view;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,6 +32,7 @@ pub use socket::{Socket, SocketError};
 use crate::clock::Clock;
 use crate::directory::{Directory, DirectoryError, EditError, PricesError};
 use crate::ledger::Ledger;
+use crate::near::nearest;
 use crate::store::StoreError;
 use crate::upstream::Upstream;
 
@@ -93,11 +95,11 @@ enum AdminError {
     #[error("{0}")]
     Invalid(Invalid),
     /// There is no such key.
-    #[error("there is no key {0:?}")]
-    NoKey(String),
+    #[error("there is no key {}", .0)]
+    NoKey(Missing),
     /// There is no such account.
-    #[error("there is no account {0:?}")]
-    NoAccount(String),
+    #[error("there is no account {}", .0)]
+    NoAccount(Missing),
     /// Keys are bound to the account.
     #[error("keys are bound to this account: {}", .0.join(", "))]
     Bound(Vec<String>),
@@ -110,6 +112,29 @@ enum AdminError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A name that stands for nothing, and the one that may be meant.
+#[derive(Debug)]
+struct Missing {
+    name: String,
+    near: Option<String>,
+}
+
+impl Missing {
+    fn among<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let near = nearest(name, known.map(|known| (known, known)));
+        Self { name: name.to_owned(), near: near.map(str::to_owned) }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.near {
+            Some(near) => write!(f, "{:?}; did you mean {near:?}?", self.name),
+            None => write!(f, "{:?}", self.name),
+        }
+    }
 }
 
 /// What is wrong with a call's values.
@@ -189,6 +214,9 @@ impl AdminError {
         let (code, hint) = match self {
             Self::Invalid(_) | Self::Prices(PricesError::List(_) | PricesError::Price(_)) => {
                 (ProblemCode::Invalid, None)
+            }
+            Self::NoKey(Missing { near: Some(_), .. }) | Self::NoAccount(Missing { near: Some(_), .. }) => {
+                (ProblemCode::NotFound, None)
             }
             Self::NoKey(_) => (ProblemCode::NotFound, Some("`relayctl key list` shows all keys")),
             Self::NoAccount(_) => (ProblemCode::NotFound, Some("`relayctl account list` shows all accounts")),

@@ -3,67 +3,13 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use shared::domain::{AccountKind, Protocol};
 
-use crate::support::daemon::relayctl;
+use crate::support::control::{SECRET, add_account, command, json, outcome, refused, run};
 use crate::support::{Call, Rig, Setup, wire};
-
-const SECRET: &str = "sk-ant-upstream-very-private";
-
-fn command(data: &Path, args: &[&str]) -> Command {
-    let mut command = relayctl();
-    command.arg("--data").arg(data).args(args).stdin(Stdio::null());
-    command
-}
-
-/// Runs a command that must succeed; what it prints.
-#[track_caller]
-fn run(data: &Path, args: &[&str]) -> String {
-    let output = command(data, args).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{args:?}: {stdout}{stderr}");
-    stdout.into_owned()
-}
-
-/// Runs a command with `--output json`.
-#[track_caller]
-fn json(data: &Path, args: &[&str]) -> Value {
-    let printed = run(data, &[args, &["--output", "json"]].concat());
-    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"))
-}
-
-/// Exit code, standard output and standard error of a command.
-fn command_output(data: &Path, args: &[&str]) -> (Option<i32>, String, String) {
-    let output = command(data, args).output().unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    (output.status.code(), stdout, stderr)
-}
-
-/// Runs a command that must fail; the one sentence that it says.
-#[track_caller]
-fn refused(data: &Path, args: &[&str]) -> String {
-    let output = command(data, args).output().unwrap();
-    assert!(!output.status.success(), "{args:?} went well");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!said.trim().is_empty() && !said.contains("panicked"), "{args:?}: {said}");
-    said
-}
-
-fn add_account(rig: &Rig, kind: &str, name: &str, more: &[&str]) -> Value {
-    let base_url = rig.upstream.base_url(name);
-    let args = [
-        &["account", "add", kind, "--name", name, "--base-url", &base_url, "--secret-env", "THE_SECRET"],
-        more,
-        &["--output", "json"],
-    ]
-    .concat();
-    let output = command(rig.daemon.data(), &args).env("THE_SECRET", SECRET).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 #[tokio::test]
 async fn from_an_empty_daemon_to_a_bill() {
@@ -250,7 +196,7 @@ async fn usage_of_what_never_was_is_an_error_that_names_what_is_near() {
                 "there is no account \"acc_1\"\nhint: `relayctl account list` shows all accounts\n",
             ),
         ] {
-            let output = command_output(data, &[command, flag, name]);
+            let output = outcome(data, &[command, flag, name]);
             assert_eq!(output, (Some(1), String::new(), format!("relayctl: {told}")), "{command} {flag}");
         }
         // What is gone is known, by name and by id, and so is the lack of any usage.

@@ -229,27 +229,6 @@ async fn accounts_are_tested() {
 }
 
 #[tokio::test]
-async fn explain_gives_a_reason_for_every_account() {
-    let rig = Rig::start().await;
-    let data = rig.daemon.data();
-    rig.add(AccountKind::ClaudeConsole, "second").await;
-    run(data, &["account", "pause", "second"]);
-    let told = json(data, &["explain", "--key", "everything", "--model", "m", "--protocol", "messages"]);
-    let accounts = told["accounts"].as_array().unwrap();
-    assert_eq!(accounts.len(), 4);
-    assert!(
-        accounts.iter().all(|account| account["reason"].as_str().is_some_and(|reason| !reason.is_empty()))
-    );
-    let chosen: Vec<_> = accounts.iter().filter(|account| account["chosen"] == true).collect();
-    assert_eq!(chosen.len(), 1);
-    assert_eq!((&chosen[0]["name"], &told["chosen"]), (&json!("claude"), &chosen[0]["id"]));
-    let paused = accounts.iter().find(|account| account["name"] == "second").unwrap();
-    assert!(paused["reason"].as_str().unwrap().contains("paused"), "{paused}");
-    assert_eq!(rig.upstream.count(), 0);
-    refused(data, &["explain", "--key", "nobody", "--model", "m"]);
-}
-
-#[tokio::test]
 async fn prices_are_shown_updated_and_set() {
     let rig = Rig::start().await;
     let data = rig.daemon.data();

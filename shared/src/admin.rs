@@ -629,20 +629,25 @@ pub struct Explain {
     pub key: String,
     /// The model to ask for.
     pub model: String,
-    /// The client's protocol; all that could be asked in when absent.
+    /// The client's protocol; when absent, the one that the account which would serve the call speaks first.
     pub protocol: Option<Protocol>,
 }
 
 /// What the scheduler would do.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The client's protocol that was assumed.
+    /// The client's protocol.
     pub protocol: Protocol,
+    /// Whether the question named none.
+    pub assumed: bool,
+    /// Every protocol in which some account would serve the call.
+    pub served_in: Vec<Protocol>,
     /// Why the key itself may not ask, if so.
     pub refused: Option<String>,
     /// The account that would serve it.
     pub chosen: Option<AccountId>,
-    /// Every account with its reason.
+    /// Every account with its reason: in the order in which they would be tried, then those that are ruled out,
+    /// by reason.
     pub accounts: Vec<ExplainedAccount>,
 }
 

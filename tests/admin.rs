@@ -23,16 +23,11 @@ async fn from_an_empty_daemon_to_a_bill() {
             "pricing",
             "set",
             "claude-test",
-            "--input",
-            "3",
-            "--output",
-            "15",
-            "--cache-read",
-            "0.3",
-            "--cache-write-5m",
-            "3.75",
-            "--cache-write-1h",
-            "6",
+            "input=3",
+            "output=15",
+            "cache_read=0.3",
+            "cache_write_5m=3.75",
+            "cache_write_1h=6",
         ],
     );
     let key = json(data, &["key", "create", "alice", "--limit", "4 concurrent"]);
@@ -253,7 +248,7 @@ async fn prices_are_shown_updated_and_set() {
         "{listed}"
     );
 
-    run(data, &["pricing", "set", "listed-model", "--input", "1", "--output", "4"]);
+    run(data, &["pricing", "set", "listed-model", "input=1", "output=4"]);
     let set = json(data, &["pricing", "show", "listed-model"]);
     assert_eq!((&set[0]["source"], &set[0]["prices"]["input"]), (&json!("set"), &json!("1.00")));
 
@@ -271,6 +266,60 @@ async fn prices_are_shown_updated_and_set() {
 }
 
 #[tokio::test]
+async fn prices_set_by_hand_are_merged_and_taken_back() {
+    let mut rig = Rig::start().await;
+    let data = rig.daemon.data().to_owned();
+    let set = |prices: &[&str]| json(&data, &[&["pricing", "set", "claude-haiku-4-5"], prices].concat());
+    let shown = || json(&data, &["pricing", "show", "claude-haiku-4-5"])[0].clone();
+    let built_in = shown();
+    assert_eq!(built_in["source"], "built_in");
+    // The list's prices are not mixed with those set by hand.
+    assert_eq!(set(&["input=3", "cache_read=0.3"])["prices"], json!({"cache_read": "0.30", "input": "3.00"}));
+    let merged = json!({"cache_read": "0.30", "input": "2.00", "output": "15.00"});
+    assert_eq!(set(&["output=15", "input=$2"])["prices"], merged);
+    let dropped = json!({"input": "2.00", "output": "15.00"});
+    assert_eq!(set(&["cache-read=none", "web_searches=none"])["prices"], dropped);
+    assert_eq!(shown()["prices"], dropped);
+    let told = refused(&data, &["pricing", "set", "claude-haiku-4-5", "input=none", "output=none"]);
+    assert!(told.contains("`relayctl pricing unset claude-haiku-4-5`"), "{told}");
+    assert_eq!(shown()["prices"], dropped, "what is refused changes nothing");
+    let printed = run(&data, &["pricing", "set", "claude-haiku-4-5", "output=16"]);
+    assert!(printed.contains("output  16.00") && printed.contains("input   2.00"), "{printed}");
+
+    let list = data.join("prices.json");
+    std::fs::write(&list, json!({"x": {"input_cost_per_token": 1e-6, "mode": "chat"}}).to_string()).unwrap();
+    let update = ["pricing", "update", "--dry-run", "--file", list.to_str().unwrap()];
+    let version = || json(&data, &update)["version"].as_u64().unwrap();
+    let before = version();
+    let told = refused(&data, &["pricing", "unset", "claude-haiku-4-5"]);
+    assert!(told.contains("--yes"), "{told}");
+    let unset = json(&data, &["pricing", "unset", "claude-haiku-4-5", "--yes"]);
+    assert_eq!((&unset["model"], &unset["now"]), (&json!("claude-haiku-4-5"), &built_in));
+    assert_eq!(shown(), built_in);
+    assert!(version() > before, "a version of the prices would come again");
+    let entries = json(&data, &["audit", "--limit", "1"]);
+    assert_eq!(
+        (&entries[0]["action"], &entries[0]["name"]),
+        (&json!("prices.unset"), &json!("claude-haiku-4-5"))
+    );
+
+    run(&data, &["pricing", "set", "of-my-own", "input=1"]);
+    let told = refused(&data, &["pricing", "unset", "of-my-on", "--yes"]);
+    assert!(told.contains("no price is set by hand for \"of-my-on\"; did you mean \"of-my-own\"?"), "{told}");
+    let printed = run(&data, &["pricing", "unset", "of-my-own", "--yes"]);
+    assert_eq!(printed, "the price of of-my-own that was set by hand is taken back; it has no price now\n");
+    assert_eq!(json(&data, &["pricing", "show", "of-my-own"]), json!([]));
+    assert!(refused(&data, &["pricing", "unset", "of-my-own", "--yes"]).contains("of-my-own"));
+
+    // What was taken back is gone after a restart too, and a price set anew begins with nothing.
+    rig.daemon.terminate();
+    assert!(rig.daemon.ended().await.success());
+    rig.start_again().await;
+    assert_eq!(shown(), built_in);
+    assert_eq!(set(&["output=5"])["prices"], json!({"output": "5.00"}));
+}
+
+#[tokio::test]
 async fn every_change_is_one_audit_entry() {
     let rig = Rig::bare(Setup::default()).await;
     let data = rig.daemon.data();
@@ -282,7 +331,8 @@ async fn every_change_is_one_audit_entry() {
         &["key", "disable", "audited"],
         &["key", "update", "audited", "--owner", "me"],
         &["account", "pause", "audited"],
-        &["pricing", "set", "m", "--input", "1"],
+        &["pricing", "set", "m", "input=1"],
+        &["pricing", "unset", "m", "--yes"],
         &["key", "delete", "audited", "--yes"],
         &["account", "remove", "audited", "--yes"],
     ] {
@@ -292,7 +342,8 @@ async fn every_change_is_one_audit_entry() {
         run(data, args);
     }
     refused(data, &["key", "disable", "nobody"]);
-    assert_eq!(count() - before, 8);
+    refused(data, &["pricing", "unset", "m", "--yes"]);
+    assert_eq!(count() - before, 9);
     let entries = json(data, &["audit"]);
     let newest = &entries[0];
     assert_eq!(

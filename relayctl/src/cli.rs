@@ -1,8 +1,6 @@
 //! The command line: what is common to all commands. The flags of a command group stand in the group's own
 //! file.
 
-use std::ffi::{OsStr, OsString};
-
 use clap::{Parser, Subcommand};
 
 use crate::account::AccountCommand;
@@ -62,33 +60,6 @@ pub(crate) enum Command {
     Audit(AuditArgs),
 }
 
-/// `pricing set` has a price `--output`, and all commands have a format `--output`. A price is a number and a
-/// format is not, so the price is told apart here and passed on under the flag's full name.
-pub(crate) fn with_prices_apart(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut args: Vec<OsString> = args.into_iter().collect();
-    let group = args.iter().position(|arg| arg == "pricing");
-    if !group.is_some_and(|group| args[group..].iter().any(|arg| arg == "set")) {
-        return args;
-    }
-    for at in 0..args.len() {
-        let value_is_price = args.get(at + 1).is_some_and(|value| is_amount(value));
-        if args[at] == "--output" && value_is_price {
-            args[at] = "--output-tokens".into();
-        } else if let Some(value) = args[at].to_str().and_then(|arg| arg.strip_prefix("--output="))
-            && is_amount(OsStr::new(value))
-        {
-            args[at] = format!("--output-tokens={value}").into();
-        }
-    }
-    args
-}
-
-fn is_amount(value: &OsStr) -> bool {
-    value
-        .to_str()
-        .is_some_and(|value| value.starts_with(|first: char| first.is_ascii_digit() || first == '$'))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -98,23 +69,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn output_prices_are_told_from_output_formats() {
-        for (given, passed_on) in [
-            ("relayctl usage --output json", "relayctl usage --output json"),
-            ("relayctl pricing show --output 15", "relayctl pricing show --output 15"),
-            ("relayctl pricing set m --output 15", "relayctl pricing set m --output-tokens 15"),
-            ("relayctl pricing set m --output=$15", "relayctl pricing set m --output-tokens=$15"),
-            (
-                "relayctl --output json pricing set m --output 0.5 --output table",
-                "relayctl --output json pricing set m --output-tokens 0.5 --output table",
-            ),
-        ] {
-            let given = given.split(' ').map(OsString::from);
-            let passed_on: Vec<_> = passed_on.split(' ').map(OsString::from).collect();
-            assert_eq!(with_prices_apart(given), passed_on);
-        }
     }
 }

@@ -41,7 +41,7 @@ use prompt::Prompt;
 
 /// Runs one command and returns the program's exit code: 0, 1 for a failure, 2 for wrong usage.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(cli::with_prices_apart(args)) {
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return explain_usage(&error),
     };

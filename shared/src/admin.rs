@@ -52,6 +52,7 @@ admin_calls! {
     ShowPrices => "/v1/prices/show" => Vec<PriceView>,
     UpdatePrices => "/v1/prices/update" => PricesUpdated,
     SetPrice => "/v1/prices/set" => PriceView,
+    UnsetPrice => "/v1/prices/unset" => PriceUnset,
     ListAudit => "/v1/audit" => Vec<AuditEntry>,
     ListLimits => "/v1/limits/list" => Vec<LimitsView>,
     SetLimits => "/v1/limits/set" => LimitsView,
@@ -709,13 +710,30 @@ pub struct PricesUpdated {
     pub skipped: Vec<String>,
 }
 
-/// Sets the price of one model by hand: dollars per million tokens by class.
+/// Sets prices of one model by hand: dollars per million tokens by class. Classes that were set by hand before
+/// and are not named stay.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SetPrice {
     /// The model's exact name.
     pub model: String,
-    /// Decimal dollars per million, by class name (`input`, `output`, `cache_read`, …).
-    pub prices: BTreeMap<String, String>,
+    /// Decimal dollars per million, by class name (`input`, `output`, `cache_read`, …); `None` takes a class back.
+    pub prices: BTreeMap<String, Option<String>>,
+}
+
+/// Takes back all prices of one model that were set by hand.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UnsetPrice {
+    /// The model's exact name.
+    pub model: String,
+}
+
+/// What is in force after prices were taken back.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PriceUnset {
+    /// The model.
+    pub model: String,
+    /// Its price in a list; none where no list has one.
+    pub now: Option<PriceView>,
 }
 
 /// Asks for the latest changes made through the admin API, newest first.

@@ -100,6 +100,9 @@ enum AdminError {
     /// There is no such account.
     #[error("there is no account {}", .0)]
     NoAccount(Missing),
+    /// No price of the model was set by hand.
+    #[error("no price is set by hand for {}", .0)]
+    NotSet(Missing),
     /// Keys are bound to the account.
     #[error("keys are bound to this account: {}", .0.join(", "))]
     Bound(Vec<String>),
@@ -192,6 +195,9 @@ enum Invalid {
     /// A deleted key stays deleted.
     #[error("the key is deleted")]
     Deleted,
+    /// All prices that were set would be taken back, one by one.
+    #[error("no price of {0} would be left; `relayctl pricing unset {0}` takes all of them back")]
+    NoPriceLeft(String),
     /// A price for nothing.
     #[error("a price is for one model: its exact name, 1 to 256 characters, no pattern")]
     Model,
@@ -215,11 +221,16 @@ impl AdminError {
             Self::Invalid(_) | Self::Prices(PricesError::List(_) | PricesError::Price(_)) => {
                 (ProblemCode::Invalid, None)
             }
-            Self::NoKey(Missing { near: Some(_), .. }) | Self::NoAccount(Missing { near: Some(_), .. }) => {
+            Self::NoKey(missing) | Self::NoAccount(missing) | Self::NotSet(missing)
+                if missing.near.is_some() =>
+            {
                 (ProblemCode::NotFound, None)
             }
             Self::NoKey(_) => (ProblemCode::NotFound, Some("`relayctl key list` shows all keys")),
             Self::NoAccount(_) => (ProblemCode::NotFound, Some("`relayctl account list` shows all accounts")),
+            Self::NotSet(_) | Self::Prices(PricesError::NotSet) => {
+                (ProblemCode::NotFound, Some("`relayctl pricing show` says where each price comes from"))
+            }
             Self::Bound(_) => (
                 ProblemCode::Conflict,
                 Some("`--force` removes it all the same; these keys then have no account"),
@@ -288,15 +299,27 @@ impl Admin {
 
     /// Finds the call of a path; `None` if there is none.
     async fn dispatch(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        match path.split('/').nth(2) {
+            Some("keys") => self.dispatch_key(path, body, peer).await,
+            Some("accounts") => self.dispatch_account(path, body, peer).await,
+            Some("prices" | "limits") => self.dispatch_rule(path, body, peer).await,
+            _ => self.dispatch_question(path, body, peer).await,
+        }
+    }
+
+    async fn dispatch_key(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
         Some(match path {
-            api::ShowStatus::PATH => handle(body, async |_: api::ShowStatus| self.status().await).await,
-            api::StopDaemon::PATH => handle(body, async |_: api::StopDaemon| Ok(self.stop(peer))).await,
-            api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await,
             api::CreateKey::PATH => handle(body, async |call| self.create_key(call, peer).await).await,
             api::ListKeys::PATH => handle(body, async |call| self.list_keys(&call).await).await,
             api::ShowKey::PATH => handle(body, async |call| self.show_key(&call).await).await,
             api::UpdateKey::PATH => handle(body, async |call| self.update_key(call, peer).await).await,
             api::DeleteKey::PATH => handle(body, async |call| self.delete_key(&call, peer).await).await,
+            _ => return None,
+        })
+    }
+
+    async fn dispatch_account(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
             api::AddAccount::PATH => handle(body, async |call| self.add_account(call, peer).await).await,
             api::ListAccounts::PATH => {
                 handle(body, async |_: api::ListAccounts| self.list_accounts().await).await
@@ -309,14 +332,32 @@ impl Admin {
             api::RemoveAccount::PATH => {
                 handle(body, async |call| self.remove_account(&call, peer).await).await
             }
-            api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await,
-            api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await,
-            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await,
+            _ => return None,
+        })
+    }
+
+    /// Prices, and limits that keys share.
+    async fn dispatch_rule(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
             api::ShowPrices::PATH => handle(body, async |call| Ok(self.show_prices(&call))).await,
             api::UpdatePrices::PATH => handle(body, async |call| self.update_prices(call, peer).await).await,
             api::SetPrice::PATH => handle(body, async |call| self.set_price(&call, peer).await).await,
+            api::UnsetPrice::PATH => handle(body, async |call| self.unset_price(call, peer).await).await,
             api::ListLimits::PATH => handle(body, async |_: api::ListLimits| self.list_limits().await).await,
             api::SetLimits::PATH => handle(body, async |call| self.set_limits(call, peer).await).await,
+            _ => return None,
+        })
+    }
+
+    /// The daemon itself, and what happened.
+    async fn dispatch_question(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
+            api::ShowStatus::PATH => handle(body, async |_: api::ShowStatus| self.status().await).await,
+            api::StopDaemon::PATH => handle(body, async |_: api::StopDaemon| Ok(self.stop(peer))).await,
+            api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await,
+            api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await,
+            api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await,
+            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await,
             api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await,
             _ => return None,
         })

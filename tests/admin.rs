@@ -84,6 +84,40 @@ async fn keys_are_managed() {
     refused(data, &["key", "create", "eve", "--account", "no-such-account"]);
 }
 
+#[tokio::test]
+async fn limits_are_changed_one_by_one() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    run(data, &["key", "create", "alice", "--limit", "4 concurrent", "--limit", "60 requests per minute"]);
+    let changed = |command: &[&str]| {
+        let view = json(data, command);
+        let limits = view["limits"].as_array().unwrap().iter();
+        limits.map(|limit| limit["limit"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (group, name) in [("key", "alice"), ("account", "claude")] {
+        let update = |flags: &[&str]| changed(&[&[group, "update", name], flags].concat());
+        // In place of all the old.
+        let limits = ["--limit", "4 concurrent", "--limit", "60 requests per minute"];
+        assert_eq!(update(&limits), ["4 concurrent", "60 requests per minute"]);
+        // Beside the old, and in place of the one that counts the same.
+        let limits = ["--add-limit", "$20 per day on claude-*", "--add-limit", "9 requests per minute"];
+        assert_eq!(update(&limits), ["4 concurrent", "9 requests per minute", "$20 per day on claude-*"]);
+        // With and without the amount.
+        assert_eq!(update(&["--drop-limit", "4 concurrent"]).len(), 2);
+        let told = refused(data, &[group, "update", name, "--drop-limit", "60 requests per minute"]);
+        assert!(
+            told.contains("there is no limit \"60 requests per minute\"; there is \"9 requests per minute\""),
+            "{told}"
+        );
+        let limits = ["--drop-limit", "requests per minute", "--add-limit", "1 concurrent"];
+        assert_eq!(update(&limits), ["$20 per day on claude-*", "1 concurrent"]);
+        let told =
+            refused(data, &[group, "update", name, "--limit", "1 concurrent", "--drop-limit", "concurrent"]);
+        assert!(told.contains("cannot be used with"), "{told}");
+        assert_eq!(changed(&[group, "show", name]), ["$20 per day on claude-*", "1 concurrent"]);
+    }
+}
+
 /// Three accounts whose secrets came from the environment, a file and the standard input.
 fn add_three(rig: &Rig) {
     let data = rig.daemon.data();

@@ -89,7 +89,7 @@ const CONTROL_PARTS: [(&str, &[&str]); 15] = [
     ("secret", &["failure"]),
     ("program", &["failure"]),
     ("stopping", &["client", "failure", "prompt"]),
-    ("limits", &["format", "output"]),
+    ("limits", &["args", "format", "output"]),
     ("account_table", &["format", "limits", "output"]),
     ("ctl", &["client", "output", "place", "prompt"]),
     // It knows the flags of every command.

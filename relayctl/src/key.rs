@@ -11,7 +11,7 @@ use crate::args::{self, replaced};
 use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
-use crate::limits;
+use crate::limits::{self, LimitArgs};
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::{Length, When};
 
@@ -27,7 +27,7 @@ pub(crate) enum KeyCommand {
     },
     /// One key with its limits
     Show(KeyName),
-    /// Change what is named; the rest stays. A list that is named (limits, models, accounts) takes the place of all of the old
+    /// Change what is named; the rest stays. A list that is named (models, accounts) takes the place of all of the old
     Update(Box<UpdateArgs>),
     /// Let a disabled key work again
     Enable(KeyName),
@@ -48,6 +48,9 @@ pub(crate) struct CreateArgs {
     /// Its name
     #[arg(value_parser = args::text)]
     name: String,
+    /// What it may use: "4 concurrent", "60 requests per minute", "$20 per day", "100k tokens in total" (repeatable)
+    #[arg(long = "limit", value_name = "LIMIT")]
+    limits: Vec<Limit>,
     #[command(flatten)]
     scope: ScopeArgs,
     /// Let its life begin with the first use, and last so long (30d, 12h)
@@ -73,9 +76,6 @@ pub(crate) struct ScopeArgs {
     /// An account that alone may serve it (repeatable; the pool when absent)
     #[arg(long = "account", value_name = "NAME", value_parser = args::text)]
     accounts: Vec<String>,
-    /// What it may use: "4 concurrent", "60 requests per minute", "$20 per day", "100k tokens in total" (repeatable)
-    #[arg(long = "limit", value_name = "LIMIT")]
-    limits: Vec<Limit>,
     /// What its holder is charged of a family's costs, such as claude=1.5 (repeatable; 1 when absent)
     #[arg(long = "rate", value_name = "FAMILY=NUMBER", value_parser = args::rate)]
     rates: Vec<(Family, Multiplier)>,
@@ -109,6 +109,8 @@ pub(crate) struct UpdateArgs {
     /// A new name
     #[arg(long, value_parser = args::text)]
     name: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     scope: ScopeArgs,
     /// Empty what had been set (repeatable)
@@ -156,7 +158,7 @@ impl CreateArgs {
             allow_models: scope.allow_models,
             deny_models: scope.deny_models,
             accounts: scope.accounts,
-            limits: scope.limits,
+            limits: self.limits,
             rates: scope.rates.into_iter().collect(),
             usage: scope.usage.map_or_else(UsageMode::default, UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -169,6 +171,7 @@ impl UpdateArgs {
     fn call(self, now: Timestamp) -> Result<UpdateKey, Failure> {
         let clears = |field| self.clear.contains(&field);
         let scope = self.scope;
+        let (limits, limit_changes) = self.limits.changes(clears(KeyField::Limits));
         let unchanged = UpdateKey { key: self.key.clone(), ..UpdateKey::default() };
         let call = UpdateKey {
             key: self.key,
@@ -178,7 +181,8 @@ impl UpdateArgs {
             allow_models: replaced(scope.allow_models, clears(KeyField::AllowModels)),
             deny_models: replaced(scope.deny_models, clears(KeyField::DenyModels)),
             accounts: replaced(scope.accounts, clears(KeyField::Accounts)),
-            limits: replaced(scope.limits, clears(KeyField::Limits)),
+            limits,
+            limit_changes,
             rates: replaced(scope.rates, clears(KeyField::Rates)).map(|rates| rates.into_iter().collect()),
             usage: scope.usage.map(UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -186,7 +190,7 @@ impl UpdateArgs {
             disabled: None,
         };
         if call == unchanged {
-            return Err(Failure::usage("nothing to change", "say what, as with --limit or --clear"));
+            return Err(Failure::usage("nothing to change", "say what, as with --add-limit or --clear"));
         }
         Ok(call)
     }
@@ -363,6 +367,19 @@ mod tests {
         assert_eq!(call, expected);
         let KeyCommand::Update(nothing) = command("key update alice").unwrap() else { panic!() };
         assert!(matches!(nothing.call(PIPE.now), Err(Failure::Usage { .. })));
+    }
+
+    #[test]
+    fn limits_are_replaced_or_changed_one_by_one() {
+        let line = "key update alice --add-limit 2_concurrent --drop-limit requests_per_minute";
+        let KeyCommand::Update(args) = command(line).unwrap() else { panic!() };
+        let call = args.call(PIPE.now).unwrap();
+        assert_eq!(call.limits, None);
+        assert_eq!(format::list(&call.limit_changes.added, ""), "2 concurrent");
+        assert_eq!(format::list(&call.limit_changes.dropped, ""), "requests per minute");
+        for wrong in ["--limit 1_concurrent --add-limit 2_concurrent", "--drop-limit requests"] {
+            assert!(command(&format!("key update alice {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,11 +1,34 @@
-//! The limits of keys and accounts as they are shown.
+//! The limits of keys and accounts: the flags that change them, and how they are shown.
 
+use clap::Args;
 use shared::admin::LimitView;
-use shared::domain::NanoUsd;
 use shared::domain::limit::Metric;
+use shared::domain::{Limit, LimitChanges, LimitName, NanoUsd};
 
+use crate::args::replaced;
 use crate::format::{self, NOTHING};
 use crate::output::{Cell, Grid, Look, Tone};
+
+/// How limits that are there change.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LimitArgs {
+    /// What it may use, in place of all limits that it has (repeatable)
+    #[arg(long = "limit", value_name = "LIMIT", conflicts_with_all = ["added", "dropped"])]
+    limits: Vec<Limit>,
+    /// A limit beside those that it has, or in place of the one that counts the same (repeatable)
+    #[arg(long = "add-limit", value_name = "LIMIT")]
+    added: Vec<Limit>,
+    /// A limit to take away, such as "60 requests per minute" or "requests per minute" (repeatable)
+    #[arg(long = "drop-limit", value_name = "LIMIT")]
+    dropped: Vec<LimitName>,
+}
+
+impl LimitArgs {
+    /// The limits in place of all the old, if there are to be any, and the changes of single ones.
+    pub(crate) fn changes(self, clears: bool) -> (Option<Vec<Limit>>, LimitChanges) {
+        (replaced(self.limits, clears), LimitChanges { dropped: self.dropped, added: self.added })
+    }
+}
 
 /// The limits of a key or an account in one cell.
 pub(crate) fn cell(limits: &[LimitView]) -> String {

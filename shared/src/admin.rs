@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::SimulatorSettings;
 use crate::domain::key::UsageMode;
 use crate::domain::{
-    AccountId, AccountKind, Family, Glob, KeyId, Limit, Multiplier, NanoUsd, Operation, Protocol, Provenance,
-    RequestId, Timestamp, Usage,
+    AccountId, AccountKind, Family, Glob, KeyId, Limit, LimitChanges, Multiplier, NanoUsd, Operation,
+    Protocol, Provenance, RequestId, Timestamp, Usage,
 };
 use crate::redact::{self, Secret};
 
@@ -286,6 +286,8 @@ pub struct UpdateKey {
     pub accounts: Option<Vec<String>>,
     /// New limits in place of all the old.
     pub limits: Option<Vec<Limit>>,
+    /// Changes of single limits, after that.
+    pub limit_changes: LimitChanges,
     /// New multipliers in place of all the old.
     pub rates: Option<BTreeMap<Family, Multiplier>>,
     /// A new way to learn usage.
@@ -465,6 +467,8 @@ pub struct UpdateAccount {
     pub headers: Option<BTreeMap<String, String>>,
     /// New limits in place of all the old.
     pub limits: Option<Vec<Limit>>,
+    /// Changes of single limits, after that.
+    pub limit_changes: LimitChanges,
     /// New behaviour of the simulator.
     pub simulator: Option<SimulatorSettings>,
     /// Taken out of scheduling (`true`) or put back. Putting it back also forgets what ailed it.

@@ -140,8 +140,9 @@ impl Admin {
             account.headers = headers;
             changed("headers");
         }
-        if let Some(limits) = call.limits {
-            account.limits = limits;
+        if call.limits.is_some() || !call.limit_changes.is_empty() {
+            let limits = call.limits.unwrap_or(account.limits);
+            account.limits = call.limit_changes.applied(limits).map_err(Invalid::Limit)?;
             changed("limits");
         }
         if call.simulator.is_some() {

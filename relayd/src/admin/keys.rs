@@ -91,7 +91,9 @@ impl Admin {
             let accounts = self.account_ids(&accounts)?;
             changed.set("accounts", |key| key.accounts = accounts);
         }
-        if let Some(limits) = call.limits {
+        if call.limits.is_some() || !call.limit_changes.is_empty() {
+            let limits = call.limits.unwrap_or_else(|| entry.key.limits.clone());
+            let limits = call.limit_changes.applied(limits).map_err(Invalid::Limit)?;
             changed.set("limits", |key| key.limits = limits);
         }
         if let Some(rates) = call.rates {

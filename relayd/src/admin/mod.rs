@@ -23,7 +23,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
-use shared::domain::Timestamp;
+use shared::domain::{NoSuchLimit, Timestamp};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -192,6 +192,9 @@ enum Invalid {
     /// Over before it began.
     #[error("the end of a key's life lies in the future")]
     PastEnd,
+    /// A limit that is not there cannot be taken away.
+    #[error(transparent)]
+    Limit(NoSuchLimit),
     /// A deleted key stays deleted.
     #[error("the key is deleted")]
     Deleted,

@@ -11,7 +11,7 @@ const PURE: [&str; 8] =
 /// Modules with I/O that import nothing of ours but plain values; closed to pure code and to each other.
 const LEAVES: [&str; 5] = ["store", "config", "clock", "keyfile", "logging"];
 /// Modules that put the parts together: they import everything, and only each other import them.
-const ASSEMBLY: [&str; 5] = ["daemon", "workers", "jobs", "lib", "main"];
+const ASSEMBLY: [&str; 6] = ["check", "daemon", "workers", "jobs", "lib", "main"];
 
 /// What the parts of a request's path may import, one row resting on those above it.
 const BELOW_RELAY: &[&str] = &[

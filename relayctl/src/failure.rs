@@ -25,9 +25,6 @@ pub(crate) enum Failure {
     /// The answer could not be written; a closed pipe is no failure.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
-    /// Another program was run and has said what is wrong.
-    #[error("see above")]
-    ToldAlready(u8),
     /// A file or the system is in the way.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -48,7 +45,6 @@ impl Failure {
     pub(crate) fn report(self) -> u8 {
         let code = match &self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
-            Self::ToldAlready(code) => return *code,
             Self::Usage { .. } => WRONG_USAGE,
             _ => FAILED,
         };

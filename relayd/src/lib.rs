@@ -7,6 +7,7 @@
 mod admin;
 mod auth;
 mod causes;
+mod check;
 mod clock;
 mod config;
 mod daemon;
@@ -29,6 +30,7 @@ mod store;
 mod upstream;
 mod workers;
 
+pub use check::{CheckError, check};
 pub use config::{Config, ConfigError};
 pub use daemon::{Options, RunError, run};
 pub use logging::LogError;

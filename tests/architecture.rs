@@ -77,18 +77,19 @@ const IMPORTS: [(&str, &[&str]); 21] = [
 ];
 
 /// What the parts of `relayctl` may import besides themselves: one row rests on those above it.
-const CONTROL_PARTS: [(&str, &[&str]); 15] = [
+const CONTROL_PARTS: [(&str, &[&str]); 16] = [
     ("format", &[]),
     ("when", &[]),
     ("args", &[]),
     ("place", &[]),
     ("client", &[]),
+    ("process", &[]),
     ("failure", &["client", "format"]),
     ("output", &["failure", "format"]),
     ("prompt", &["failure"]),
     ("secret", &["failure"]),
     ("program", &["failure"]),
-    ("stopping", &["client", "failure", "prompt"]),
+    ("stopping", &["client", "failure", "process", "prompt"]),
     ("limits", &["args", "format", "output"]),
     ("account_table", &["format", "limits", "output"]),
     ("ctl", &["client", "output", "place", "prompt"]),

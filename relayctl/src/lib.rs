@@ -23,6 +23,7 @@ mod limits;
 mod output;
 mod place;
 mod pricing;
+mod process;
 mod program;
 mod prompt;
 mod quickstart;

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, ClientError};
 use crate::failure::Failure;
+use crate::process;
 use crate::prompt;
 
 /// Open calls may take long to drain; after this time relayctl leaves the daemon to it.
@@ -52,34 +53,7 @@ async fn has_ended(client: &Client, status: &StatusView) -> bool {
     match client.call_within(PROBE_WITHIN, &ShowStatus {}).await {
         // A service manager may have started the next one already.
         Ok(now) => now.pid != status.pid || now.started_at != status.started_at,
-        Err(ClientError::NoAnswer(_)) => !process_lives(status.pid),
+        Err(ClientError::NoAnswer(_)) => !process::lives(status.pid),
         Err(_) => false,
-    }
-}
-
-/// Whether a process exists and still runs; one that only waits for its parent to take note does not.
-fn process_lives(pid: u32) -> bool {
-    let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return false;
-    };
-    if rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH) {
-        return false;
-    }
-    // Only Linux has this file. Its third field follows the name, which stands in parentheses.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processes_that_ended_do_not_live() {
-        assert!(process_lives(std::process::id()));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let pid = child.id();
-        child.wait().unwrap();
-        assert!(!process_lives(pid));
     }
 }

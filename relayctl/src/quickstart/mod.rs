@@ -28,10 +28,9 @@ use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format;
 use crate::place;
+use crate::process;
 use crate::stopping::{self, Stopped};
 
-/// A borrowed key outlives the one request, and little more.
-const BORROWED_FOR: Duration = Duration::from_secs(300);
 /// The ledger learns of a reply within milliseconds of its end.
 const BOOKED_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(25);
@@ -165,9 +164,13 @@ impl<'a> Quickstart<'a> {
         Ok((vendor, name))
     }
 
+    /// Makes a key, after deleting those that interrupted runs left behind.
     async fn key(&self) -> Result<KeyInHand, Failure> {
         let keys = self.client.call(&ListKeys { deleted: false }).await?;
-        match plan::key(&keys) {
+        for left in plan::left_behind(&keys, self.ctl.out.now(), process::lives) {
+            self.client.call(&DeleteKey { key: left.id.to_string() }).await?;
+        }
+        match plan::key(&keys, std::process::id()) {
             KeyPlan::Make => {
                 let name = plan::KEY_NAME.to_owned();
                 let created = self.client.call(&CreateKey { name, ..CreateKey::default() }).await?;
@@ -175,9 +178,7 @@ impl<'a> Quickstart<'a> {
                 Ok(KeyInHand { created, kept: None })
             }
             KeyPlan::Borrow { kept, name } => {
-                let expires_at = Some(self.ctl.out.now().after(BORROWED_FOR));
-                let created =
-                    self.client.call(&CreateKey { name, expires_at, ..CreateKey::default() }).await?;
+                let created = self.client.call(&plan::check_key(name, self.ctl.out.now())).await?;
                 self.ctl.out.say(&format!("key {} ({}) is there already\n", kept.name, kept.hint))?;
                 Ok(KeyInHand { created, kept: Some(kept.hint.clone()) })
             }

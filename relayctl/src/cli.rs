@@ -1,7 +1,10 @@
 //! The command line: what is common to all commands. The flags of a command group stand in the group's own
 //! file.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::account::AccountCommand;
 use crate::config::ConfigCommand;
@@ -60,10 +63,55 @@ pub(crate) enum Command {
     Audit(AuditArgs),
 }
 
+/// An error with the right advice where the value of a flag begins with a hyphen: as a word of its own it is taken
+/// for a flag, and clap would advise to make it no flag's value at all.
+pub(crate) fn advised(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let told = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(told)) => told.clone(),
+        _ => return error,
+    };
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
+    let command = called(&words);
+    let mut pairs = words.windows(2).map(|pair| (pair[0], pair[1]));
+    let meant = pairs.find(|(flag, value)| {
+        let is_blamed = value.starts_with(&told) || told.split(' ').next() == Some(flag);
+        is_blamed && value.starts_with('-') && takes_value(&command, flag) && !is_flag(&command, value)
+    });
+    if let Some((flag, value)) = meant {
+        let advice = format!("a value that begins with a hyphen is written {flag}={value}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
+    }
+    error
+}
+
+/// The command that the words lead to, with the flags that are common to all.
+fn called(words: &[&str]) -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    for word in words {
+        if let Some(inner) = command.find_subcommand(word) {
+            command = inner.clone();
+        }
+    }
+    command
+}
+
+fn is_flag(command: &clap::Command, word: &str) -> bool {
+    command
+        .get_arguments()
+        .any(|arg| arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long)))
+}
+
+fn takes_value(command: &clap::Command, word: &str) -> bool {
+    let mut arguments = command.get_arguments();
+    arguments.any(|arg| {
+        arg.get_action().takes_values()
+            && arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -101,6 +101,40 @@ fn wrong_usage_is_code_2_and_reaches_no_daemon() {
 }
 
 #[test]
+fn values_that_begin_with_a_hyphen_are_taken_or_told_how_to_write() {
+    let daemon = answering(200, json!([]));
+    for (args, advice) in [
+        (&["usage", "--key", "-x"][..], Some("--key=-x")),
+        (&["usage", "--key", "-y"], Some("--key=-y")),
+        (&["usage", "--since", "-7d"], Some("--since=-7d")),
+        (&["usage", "--model", "--x"], Some("--model=--x")),
+        (&["account", "add", "simulator", "--name", "-x"], Some("--name=-x")),
+        (&["account", "add", "simulator", "--latency-ms", "-5"], Some("--latency-ms=-5")),
+        (&["--socket", "-s", "status"], Some("--socket=-s")),
+        // A value was forgotten, or there is no such flag, or nothing to give a value to.
+        (&["usage", "--key", "--by", "day"], None),
+        (&["usage", "--nosuch", "-x"], None),
+        (&["usage", "--key"], None),
+        (&["usage", "-x"], None),
+    ] {
+        let run = relayctl(&daemon.socket(), args);
+        let tip = advice.map(|form| format!("tip: a value that begins with a hyphen is written {form}\n"));
+        assert_eq!(run.code, 2, "{args:?}");
+        assert!(!run.err.contains("as a value, use"), "{args:?}: {}", run.err);
+        match tip {
+            Some(tip) => assert!(run.err.contains(&tip), "{args:?}: {}", run.err),
+            None => assert!(!run.err.contains("hyphen"), "{args:?}: {}", run.err),
+        }
+    }
+    // Where it is no flag's value, clap's own advice fits.
+    let run = relayctl(&daemon.socket(), &["key", "show", "-x"]);
+    assert!(run.err.contains("use '-- -x'"), "{}", run.err);
+    assert_eq!(relayctl(&daemon.socket(), &["usage", "--key=-x", "--model=-m"]).code, 0);
+    let call = &daemon.calls("/v1/usage")[0];
+    assert_eq!((&call["key"], &call["model"]), (&json!("-x"), &json!("-m")));
+}
+
+#[test]
 fn yes_answers_for_the_person() {
     let daemon = answering(200, key("deleted"));
     let run = relayctl(&daemon.socket(), &["key", "delete", "alice", "--yes"]);

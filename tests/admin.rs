@@ -3,60 +3,13 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use shared::domain::{AccountKind, Protocol};
 
-use crate::support::daemon::relayctl;
+use crate::support::control::{SECRET, add_account, command, json, outcome, refused, run};
 use crate::support::{Call, Rig, Setup, wire};
-
-const SECRET: &str = "sk-ant-upstream-very-private";
-
-fn command(data: &Path, args: &[&str]) -> Command {
-    let mut command = relayctl();
-    command.arg("--data").arg(data).args(args).stdin(Stdio::null());
-    command
-}
-
-/// Runs a command that must succeed; what it prints.
-#[track_caller]
-fn run(data: &Path, args: &[&str]) -> String {
-    let output = command(data, args).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{args:?}: {stdout}{stderr}");
-    stdout.into_owned()
-}
-
-/// Runs a command with `--output json`.
-#[track_caller]
-fn json(data: &Path, args: &[&str]) -> Value {
-    let printed = run(data, &[args, &["--output", "json"]].concat());
-    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"))
-}
-
-/// Runs a command that must fail; the one sentence that it says.
-#[track_caller]
-fn refused(data: &Path, args: &[&str]) -> String {
-    let output = command(data, args).output().unwrap();
-    assert!(!output.status.success(), "{args:?} went well");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!said.trim().is_empty() && !said.contains("panicked"), "{args:?}: {said}");
-    said
-}
-
-fn add_account(rig: &Rig, kind: &str, name: &str, more: &[&str]) -> Value {
-    let base_url = rig.upstream.base_url(name);
-    let args = [
-        &["account", "add", kind, "--name", name, "--base-url", &base_url, "--secret-env", "THE_SECRET"],
-        more,
-        &["--output", "json"],
-    ]
-    .concat();
-    let output = command(rig.daemon.data(), &args).env("THE_SECRET", SECRET).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 #[tokio::test]
 async fn from_an_empty_daemon_to_a_bill() {
@@ -70,16 +23,11 @@ async fn from_an_empty_daemon_to_a_bill() {
             "pricing",
             "set",
             "claude-test",
-            "--input",
-            "3",
-            "--output",
-            "15",
-            "--cache-read",
-            "0.3",
-            "--cache-write-5m",
-            "3.75",
-            "--cache-write-1h",
-            "6",
+            "input=3",
+            "output=15",
+            "cache_read=0.3",
+            "cache_write_5m=3.75",
+            "cache_write_1h=6",
         ],
     );
     let key = json(data, &["key", "create", "alice", "--limit", "4 concurrent"]);
@@ -134,6 +82,40 @@ async fn keys_are_managed() {
     refused(data, &["key", "create", "everything"]);
     assert!(refused(data, &["key", "create", "eve", "--limit", "5 apples per day"]).contains("apples"));
     refused(data, &["key", "create", "eve", "--account", "no-such-account"]);
+}
+
+#[tokio::test]
+async fn limits_are_changed_one_by_one() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    run(data, &["key", "create", "alice", "--limit", "4 concurrent", "--limit", "60 requests per minute"]);
+    let changed = |command: &[&str]| {
+        let view = json(data, command);
+        let limits = view["limits"].as_array().unwrap().iter();
+        limits.map(|limit| limit["limit"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (group, name) in [("key", "alice"), ("account", "claude")] {
+        let update = |flags: &[&str]| changed(&[&[group, "update", name], flags].concat());
+        // In place of all the old.
+        let limits = ["--limit", "4 concurrent", "--limit", "60 requests per minute"];
+        assert_eq!(update(&limits), ["4 concurrent", "60 requests per minute"]);
+        // Beside the old, and in place of the one that counts the same.
+        let limits = ["--add-limit", "$20 per day on claude-*", "--add-limit", "9 requests per minute"];
+        assert_eq!(update(&limits), ["4 concurrent", "9 requests per minute", "$20 per day on claude-*"]);
+        // With and without the amount.
+        assert_eq!(update(&["--drop-limit", "4 concurrent"]).len(), 2);
+        let told = refused(data, &[group, "update", name, "--drop-limit", "60 requests per minute"]);
+        assert!(
+            told.contains("there is no limit \"60 requests per minute\"; there is \"9 requests per minute\""),
+            "{told}"
+        );
+        let limits = ["--drop-limit", "requests per minute", "--add-limit", "1 concurrent"];
+        assert_eq!(update(&limits), ["$20 per day on claude-*", "1 concurrent"]);
+        let told =
+            refused(data, &[group, "update", name, "--limit", "1 concurrent", "--drop-limit", "concurrent"]);
+        assert!(told.contains("cannot be used with"), "{told}");
+        assert_eq!(changed(&[group, "show", name]), ["$20 per day on claude-*", "1 concurrent"]);
+    }
 }
 
 /// Three accounts whose secrets came from the environment, a file and the standard input.
@@ -223,6 +205,46 @@ async fn accounts_are_managed() {
 }
 
 #[tokio::test]
+async fn usage_of_what_never_was_is_an_error_that_names_what_is_near() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    let made = json(data, &["key", "create", "alice"]);
+    run(data, &["key", "delete", "alice", "--yes"]);
+    let removed = rig.add(AccountKind::ClaudeConsole, "spare").await;
+    run(data, &["account", "remove", "spare", "--yes"]);
+    for command in ["usage", "requests"] {
+        for (flag, name, told) in [
+            ("--key", "everythin", "there is no key \"everythin\"; did you mean \"everything\"?\n"),
+            ("--key", "alcie", "there is no key \"alcie\"; did you mean \"alice\"?\n"),
+            ("--key", "nosuch", "there is no key \"nosuch\"\nhint: `relayctl key list` shows all keys\n"),
+            ("--account", "claud", "there is no account \"claud\"; did you mean \"claude\"?\n"),
+            ("--account", "spar", "there is no account \"spar\"; did you mean \"spare\"?\n"),
+            (
+                "--account",
+                "acc_1",
+                "there is no account \"acc_1\"\nhint: `relayctl account list` shows all accounts\n",
+            ),
+        ] {
+            let output = outcome(data, &[command, flag, name]);
+            assert_eq!(output, (Some(1), String::new(), format!("relayctl: {told}")), "{command} {flag}");
+        }
+        // What is gone is known, by name and by id, and so is the lack of any usage.
+        for (flag, known) in [
+            ("--key", "alice"),
+            ("--key", made["id"].as_str().unwrap()),
+            ("--account", "spare"),
+            ("--account", removed.id.as_str()),
+        ] {
+            assert_eq!(json(data, &[command, flag, known]), json!([]), "{command} {flag} {known}");
+        }
+    }
+    assert_eq!(json(data, &["usage", "--model", "nosuch"]), json!([]));
+    // The present is asked about what is there now.
+    assert!(refused(data, &["key", "show", "everythin"]).contains("did you mean \"everything\"?"));
+    assert!(!refused(data, &["account", "show", "spar"]).contains("did you mean"));
+}
+
+#[tokio::test]
 async fn accounts_are_tested() {
     let rig = Rig::start().await;
     let data = rig.daemon.data();
@@ -233,27 +255,6 @@ async fn accounts_are_tested() {
         command(data, &["account", "test", "claude", "--model", "m", "--output", "json"]).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["ok"], &report["status"]), (&json!(false), &json!(401)));
-}
-
-#[tokio::test]
-async fn explain_gives_a_reason_for_every_account() {
-    let rig = Rig::start().await;
-    let data = rig.daemon.data();
-    rig.add(AccountKind::ClaudeConsole, "second").await;
-    run(data, &["account", "pause", "second"]);
-    let told = json(data, &["explain", "--key", "everything", "--model", "m", "--protocol", "messages"]);
-    let accounts = told["accounts"].as_array().unwrap();
-    assert_eq!(accounts.len(), 4);
-    assert!(
-        accounts.iter().all(|account| account["reason"].as_str().is_some_and(|reason| !reason.is_empty()))
-    );
-    let chosen: Vec<_> = accounts.iter().filter(|account| account["chosen"] == true).collect();
-    assert_eq!(chosen.len(), 1);
-    assert_eq!((&chosen[0]["name"], &told["chosen"]), (&json!("claude"), &chosen[0]["id"]));
-    let paused = accounts.iter().find(|account| account["name"] == "second").unwrap();
-    assert!(paused["reason"].as_str().unwrap().contains("paused"), "{paused}");
-    assert_eq!(rig.upstream.count(), 0);
-    refused(data, &["explain", "--key", "nobody", "--model", "m"]);
 }
 
 #[tokio::test]
@@ -281,7 +282,7 @@ async fn prices_are_shown_updated_and_set() {
         "{listed}"
     );
 
-    run(data, &["pricing", "set", "listed-model", "--input", "1", "--output", "4"]);
+    run(data, &["pricing", "set", "listed-model", "input=1", "output=4"]);
     let set = json(data, &["pricing", "show", "listed-model"]);
     assert_eq!((&set[0]["source"], &set[0]["prices"]["input"]), (&json!("set"), &json!("1.00")));
 
@@ -299,6 +300,60 @@ async fn prices_are_shown_updated_and_set() {
 }
 
 #[tokio::test]
+async fn prices_set_by_hand_are_merged_and_taken_back() {
+    let mut rig = Rig::start().await;
+    let data = rig.daemon.data().to_owned();
+    let set = |prices: &[&str]| json(&data, &[&["pricing", "set", "claude-haiku-4-5"], prices].concat());
+    let shown = || json(&data, &["pricing", "show", "claude-haiku-4-5"])[0].clone();
+    let built_in = shown();
+    assert_eq!(built_in["source"], "built_in");
+    // The list's prices are not mixed with those set by hand.
+    assert_eq!(set(&["input=3", "cache_read=0.3"])["prices"], json!({"cache_read": "0.30", "input": "3.00"}));
+    let merged = json!({"cache_read": "0.30", "input": "2.00", "output": "15.00"});
+    assert_eq!(set(&["output=15", "input=$2"])["prices"], merged);
+    let dropped = json!({"input": "2.00", "output": "15.00"});
+    assert_eq!(set(&["cache-read=none", "web_searches=none"])["prices"], dropped);
+    assert_eq!(shown()["prices"], dropped);
+    let told = refused(&data, &["pricing", "set", "claude-haiku-4-5", "input=none", "output=none"]);
+    assert!(told.contains("`relayctl pricing unset claude-haiku-4-5`"), "{told}");
+    assert_eq!(shown()["prices"], dropped, "what is refused changes nothing");
+    let printed = run(&data, &["pricing", "set", "claude-haiku-4-5", "output=16"]);
+    assert!(printed.contains("output  16.00") && printed.contains("input   2.00"), "{printed}");
+
+    let list = data.join("prices.json");
+    std::fs::write(&list, json!({"x": {"input_cost_per_token": 1e-6, "mode": "chat"}}).to_string()).unwrap();
+    let update = ["pricing", "update", "--dry-run", "--file", list.to_str().unwrap()];
+    let version = || json(&data, &update)["version"].as_u64().unwrap();
+    let before = version();
+    let told = refused(&data, &["pricing", "unset", "claude-haiku-4-5"]);
+    assert!(told.contains("--yes"), "{told}");
+    let unset = json(&data, &["pricing", "unset", "claude-haiku-4-5", "--yes"]);
+    assert_eq!((&unset["model"], &unset["now"]), (&json!("claude-haiku-4-5"), &built_in));
+    assert_eq!(shown(), built_in);
+    assert!(version() > before, "a version of the prices would come again");
+    let entries = json(&data, &["audit", "--limit", "1"]);
+    assert_eq!(
+        (&entries[0]["action"], &entries[0]["name"]),
+        (&json!("prices.unset"), &json!("claude-haiku-4-5"))
+    );
+
+    run(&data, &["pricing", "set", "of-my-own", "input=1"]);
+    let told = refused(&data, &["pricing", "unset", "of-my-on", "--yes"]);
+    assert!(told.contains("no price is set by hand for \"of-my-on\"; did you mean \"of-my-own\"?"), "{told}");
+    let printed = run(&data, &["pricing", "unset", "of-my-own", "--yes"]);
+    assert_eq!(printed, "the price of of-my-own that was set by hand is taken back; it has no price now\n");
+    assert_eq!(json(&data, &["pricing", "show", "of-my-own"]), json!([]));
+    assert!(refused(&data, &["pricing", "unset", "of-my-own", "--yes"]).contains("of-my-own"));
+
+    // What was taken back is gone after a restart too, and a price set anew begins with nothing.
+    rig.daemon.terminate();
+    assert!(rig.daemon.ended().await.success());
+    rig.start_again().await;
+    assert_eq!(shown(), built_in);
+    assert_eq!(set(&["output=5"])["prices"], json!({"output": "5.00"}));
+}
+
+#[tokio::test]
 async fn every_change_is_one_audit_entry() {
     let rig = Rig::bare(Setup::default()).await;
     let data = rig.daemon.data();
@@ -310,7 +365,8 @@ async fn every_change_is_one_audit_entry() {
         &["key", "disable", "audited"],
         &["key", "update", "audited", "--owner", "me"],
         &["account", "pause", "audited"],
-        &["pricing", "set", "m", "--input", "1"],
+        &["pricing", "set", "m", "input=1"],
+        &["pricing", "unset", "m", "--yes"],
         &["key", "delete", "audited", "--yes"],
         &["account", "remove", "audited", "--yes"],
     ] {
@@ -320,7 +376,8 @@ async fn every_change_is_one_audit_entry() {
         run(data, args);
     }
     refused(data, &["key", "disable", "nobody"]);
-    assert_eq!(count() - before, 8);
+    refused(data, &["pricing", "unset", "m", "--yes"]);
+    assert_eq!(count() - before, 9);
     let entries = json(data, &["audit"]);
     let newest = &entries[0];
     assert_eq!(

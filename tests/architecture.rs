@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::support::daemon::repository;
 
-const PURE: [&str; 7] = ["protocol", "pricing", "limits", "scheduler", "provider", "percent", "causes"];
+const PURE: [&str; 8] =
+    ["protocol", "pricing", "limits", "scheduler", "provider", "percent", "causes", "near"];
 /// Modules with I/O that import nothing of ours but plain values; closed to pure code and to each other.
 const LEAVES: [&str; 5] = ["store", "config", "clock", "keyfile", "logging"];
 /// Modules that put the parts together: they import everything, and only each other import them.
-const ASSEMBLY: [&str; 6] = ["daemon", "workers", "jobs", "budgets", "lib", "main"];
+const ASSEMBLY: [&str; 7] = ["check", "daemon", "workers", "jobs", "budgets", "lib", "main"];
 
 /// What the parts of a request's path may import, one row resting on those above it.
 const BELOW_RELAY: &[&str] = &[
@@ -21,6 +22,7 @@ const BELOW_RELAY: &[&str] = &[
     "provider",
     "percent",
     "causes",
+    "near",
     "events",
     "simulator",
     "directory",
@@ -31,19 +33,21 @@ const BELOW_RELAY: &[&str] = &[
 
 /// What a module of `relayd` may import besides itself. The leaves are left out on the right: they are open to
 /// everything that is not closed to them.
-const IMPORTS: [(&str, &[&str]); 21] = [
+const IMPORTS: [(&str, &[&str]); 22] = [
     ("protocol", &[]),
     ("pricing", &[]),
     ("limits", &[]),
     ("scheduler", &[]),
     ("percent", &[]),
     ("causes", &[]),
+    ("near", &[]),
     ("events", &[]),
     // What a reply means for its account is said in the scheduler's words.
     ("provider", &["protocol", "scheduler", "percent"]),
     // The names of counters, which are plain values.
     ("store", &["limits"]),
-    ("config", &[]),
+    // What a mistyped setting may mean.
+    ("config", &["near"]),
     ("clock", &[]),
     ("keyfile", &[]),
     ("logging", &[]),
@@ -63,6 +67,7 @@ const IMPORTS: [(&str, &[&str]); 21] = [
             "scheduler",
             "provider",
             "percent",
+            "near",
             "simulator",
             "directory",
             "auth",
@@ -72,6 +77,30 @@ const IMPORTS: [(&str, &[&str]); 21] = [
         ],
     ),
 ];
+
+/// What the parts of `relayctl` may import besides themselves: one row rests on those above it.
+const CONTROL_PARTS: [(&str, &[&str]); 16] = [
+    ("format", &[]),
+    ("when", &[]),
+    ("args", &[]),
+    ("place", &[]),
+    ("client", &[]),
+    ("process", &[]),
+    ("failure", &["client", "format"]),
+    ("output", &["failure", "format"]),
+    ("prompt", &["failure"]),
+    ("secret", &["failure"]),
+    ("program", &["failure"]),
+    ("stopping", &["client", "failure", "process", "prompt"]),
+    ("limits", &["args", "format", "output"]),
+    ("account_table", &["format", "limits", "output"]),
+    ("ctl", &["client", "output", "place", "prompt"]),
+    // It knows the flags of every command.
+    ("cli", &["output", "place"]),
+];
+/// The commands of `relayctl`: they rest on the parts but `cli`, and know nothing of each other.
+const COMMANDS: [&str; 8] =
+    ["account", "config", "daemon", "explain", "key", "pricing", "quickstart", "usage"];
 
 /// What pure code has no business with.
 const IMPURE: [&str; 10] = [
@@ -183,7 +212,7 @@ fn raw_literal(text: &str) -> Option<usize> {
     Some(1 + count + 1 + body.find(&end).map_or(body.len(), |at| at + end.len()))
 }
 
-/// Names of top modules that a source reaches through `crate::` or enough `super::`.
+/// Names that a source reaches through `crate::` or enough `super::`; those that are modules are imports.
 fn imports(source: &Source) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, _) in source.code.match_indices("crate::") {
@@ -197,7 +226,7 @@ fn imports(source: &Source) -> BTreeSet<String> {
         found.extend(heads(&source.code[at + to_the_root.len()..]));
     }
     found.remove(&source.top);
-    found.into_iter().filter(|name| modules().any(|module| module == name)).collect()
+    found
 }
 
 /// The top modules that the tables know.
@@ -250,6 +279,33 @@ fn the_scanner_finds_what_it_looks_for() {
 }
 
 #[test]
+fn the_commands_do_not_know_each_other() {
+    let parts = || CONTROL_PARTS.iter().map(|(part, _)| *part);
+    let known: BTreeSet<&str> = parts().chain(COMMANDS).chain(["lib", "main"]).collect();
+    let all = sources("relayctl");
+    let exist: BTreeSet<&str> = all.iter().map(|source| source.top.as_str()).collect();
+    assert_eq!(exist, known, "the table does not fit");
+    for (row, (part, allowed)) in CONTROL_PARTS.iter().enumerate() {
+        let is_above = |name: &&str| CONTROL_PARTS[..row].iter().any(|(above, _)| above == name);
+        assert!(allowed.iter().all(is_above), "{part} does not rest on what is above it");
+    }
+    let is_allowed = |top: &str, import: &str| match CONTROL_PARTS.iter().find(|(part, _)| *part == top) {
+        Some((part, allowed)) => allowed.contains(&import) || (*part == "cli" && COMMANDS.contains(&import)),
+        None => parts().any(|part| part == import && part != "cli"),
+    };
+    let mut wrong = Vec::new();
+    for source in all.iter().filter(|source| !["lib", "main"].contains(&source.top.as_str())) {
+        // What hides behind no module's name would be an item of the root; `super::*` of a test names nothing.
+        for import in imports(source).into_iter().filter(|name| !name.is_empty()) {
+            if !is_allowed(&source.top, &import) {
+                wrong.push(format!("{} imports {import}", source.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn imports_point_up_the_table() {
     let mut wrong = Vec::new();
     for source in sources("relayd") {
@@ -261,7 +317,8 @@ fn imports_point_up_the_table() {
             continue;
         };
         let is_closed = PURE.contains(&source.top.as_str()) || LEAVES.contains(&source.top.as_str());
-        for import in imports(&source) {
+        let is_module = |name: &String| modules().any(|module| module == name);
+        for import in imports(&source).into_iter().filter(is_module) {
             let is_open_leaf = LEAVES.contains(&import.as_str()) && !is_closed;
             if !is_open_leaf && !allowed.contains(&import.as_str()) {
                 wrong.push(format!("{} imports {import}", source.name));
@@ -337,6 +394,43 @@ fn the_control_program_does_not_know_the_daemon() {
     assert!(!manifest.lines().any(|line| line.starts_with("relayd")));
     let manifest = fs::read_to_string(repository().join("shared/Cargo.toml")).unwrap();
     assert!(!manifest.lines().any(|line| line.starts_with("relay")));
+}
+
+/// The files of the same folder that a file imports.
+fn siblings<'a>(source: &Source, folder: &'a [Source]) -> Vec<&'a str> {
+    let code = without_tests(&source.code);
+    let mut names: Vec<String> = Vec::new();
+    for (at, _) in code.match_indices("super::") {
+        names.extend(heads(&code[at + "super::".len()..]));
+    }
+    let files = folder.iter().map(|file| file.name.as_str());
+    files.filter(|file| names.iter().any(|name| file.rsplit('/').next() == Some(name))).collect()
+}
+
+/// What is left of a folder's files when those that import nothing of the rest are taken out, again and again.
+fn circles(folder: &[Source]) -> Vec<&str> {
+    let mut left: Vec<&Source> = folder.iter().collect();
+    loop {
+        let rests = |source: &&Source| {
+            siblings(source, folder).iter().any(|name| left.iter().any(|other| other.name == *name))
+        };
+        let stuck: Vec<&Source> = left.iter().copied().filter(rests).collect();
+        if stuck.len() == left.len() {
+            return left.iter().map(|source| source.name.as_str()).collect();
+        }
+        left = stuck;
+    }
+}
+
+#[test]
+fn the_files_of_a_folder_rest_on_each_other_in_one_direction() {
+    for (package, folder) in [("relayd", "simulator/"), ("relayctl", "account/"), ("relayctl", "quickstart/")]
+    {
+        let mut files = sources(package);
+        files.retain(|source| source.name.starts_with(folder) && !source.is_test());
+        assert!(files.len() > 2, "no files in {folder}");
+        assert_eq!(circles(&files), [] as [&str; 0], "{folder} has circles");
+    }
 }
 
 /// The code before the first test module.

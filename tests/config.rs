@@ -1,5 +1,8 @@
 //! Settings: from a file and from the environment, checked before anything starts.
 
+use std::fs::{File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Output;
 
@@ -58,6 +61,85 @@ fn mistakes_are_named() {
 }
 
 #[test]
+fn a_mistake_is_told_once_and_in_one_line() {
+    let folder = temporary_folder();
+    let file = folder.path().join("config.toml");
+    for (text, told) in [
+        (
+            "[log]\nlevel = \"loud\"\n",
+            ":2: log.level: unknown variant `loud`, expected one of `off`, `error`, `warn`, `info`, `debug`, `trace`; \
+             the default is \"info\"",
+        ),
+        (
+            "[log]\nrequests = 7\n",
+            ":2: log.requests: invalid type: integer `7`, expected a boolean; the default is false",
+        ),
+        ("[log]\nrequests = \n", ":2: string values must be quoted, expected literal string"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = check(Some(&file), &[]);
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(printed, format!("relayd: {}{told}\n", file.display()));
+    }
+}
+
+#[test]
+fn files_that_are_named_are_looked_at() {
+    let folder = temporary_folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let authority = repository().join("tests/fixtures/ca.pem").display().to_string();
+    let write = |name: &str, text: &str| {
+        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(path(name));
+        file.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        path(name)
+    };
+    let (empty, text) = (write("empty.pem", ""), write("text.pem", "no certificate\n"));
+    let key = write("key", &format!("{}\n", "ab".repeat(32)));
+    let (short, open) = (write("short.key", "abcd"), write("open.key", &"ab".repeat(32)));
+    std::fs::set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
+    let (ca, sealing) = ("RELAYD__UPSTREAM__EXTRA_CA", "RELAYD__SECRETS__SEALING_KEY_FILE");
+    for (variable, value, told) in [
+        (ca, authority, None),
+        (ca, path("no.pem"), Some("no.pem holds no certificate that can be read: No such file")),
+        (ca, empty, Some("empty.pem holds no certificate that can be read")),
+        (ca, text, Some("text.pem holds no certificate that can be read")),
+        (ca, path(""), Some("holds no certificate that can be read: I/O error: Is a directory")),
+        (sealing, key, None),
+        (sealing, path("no.key"), Some("no.key does not exist")),
+        (sealing, short, Some("short.key holds no sealing key")),
+        (sealing, open, Some("open.key can be read by others")),
+        (sealing, path(""), Some("cannot be read")),
+    ] {
+        let output = check(None, &[(variable, &value)]);
+        match told {
+            None => is_fine(&output),
+            Some(told) => is_refused(&output, told),
+        }
+    }
+    let before = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(before, 5, "a check makes nothing");
+}
+
+#[test]
+fn a_data_folder_is_looked_at_and_left_alone() {
+    let folder = temporary_folder();
+    let data = folder.path().join("data");
+    let check = |environment: &[(&str, &str)]| {
+        let mut command = relayd();
+        command.arg("--check").arg("--data").arg(&data).envs(environment.iter().copied());
+        command.output().unwrap()
+    };
+    is_fine(&check(&[]));
+    assert!(!data.exists(), "a check makes nothing");
+    std::fs::create_dir_all(data.join("store")).unwrap();
+    is_refused(&check(&[]), "sealing.key is gone");
+    // A key that is given in another way is the one that counts.
+    is_fine(&check(&[("RELAYD_SEALING_KEY", &"cd".repeat(32))]));
+    is_refused(&check(&[("RELAYD_SEALING_KEY", "cd")]), "RELAYD_SEALING_KEY holds no sealing key");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "a check makes nothing");
+}
+
+#[test]
 fn mistakes_in_the_environment_are_named() {
     let naming = |output: &Output, name: &str| {
         let printed = String::from_utf8_lossy(&output.stderr).to_lowercase();
@@ -108,4 +190,6 @@ fn the_control_program_checks_files_too() {
     is_fine(&check());
     std::fs::write(&file, "[server]\nno_such_key = 1\n").unwrap();
     is_refused(&check(), "no_such_key");
+    std::fs::write(&file, "[upstream]\nextra_ca = [\"/no/such.pem\"]\n").unwrap();
+    is_refused(&check(), "/no/such.pem");
 }

@@ -191,9 +191,13 @@ async fn unknown_paths_name_the_nearest_route() {
         let told = rig.client.post(path, "{}").await.expect(404);
         assert!(told.text().contains(&format!("{nearest}\"")), "{path}: {}", told.text());
     }
-    // A path as long as a head may be costs no more than another.
+    // What is near to nothing is told where calls go. A path as long as a head may be costs no more than another.
     let long = format!("/{}", "v1/".repeat(10_000));
-    rig.client.post(&long, "{}").await.expect(404);
+    for path in ["/favicon.ico", "/v2/complete", &long] {
+        let told = rig.client.post(path, "{}").await.expect(404);
+        let text = told.text();
+        assert!(text.contains("/v1/messages, /v1/chat/completions") && !text.contains("nearest"), "{text}");
+    }
     let told = rig.client.get("/v1/messages").await.expect(405);
     assert!(told.header("allow").is_some_and(|allow| allow.contains("POST")));
 }

@@ -22,6 +22,8 @@ mod cuts;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod fidelity;

@@ -5,6 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::support::daemon::{relayctl, repository, temporary_folder};
 
@@ -99,6 +102,38 @@ fn it_starts_asks_once_tells_and_stops() {
     assert!(!quickstart.control(&["status"]).status.success());
     assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "relayd still runs");
     printed(&quickstart.run(&["--stop"]));
+}
+
+#[test]
+fn keys_of_interrupted_runs_are_cleaned_up() {
+    let quickstart = Quickstart(temporary_folder());
+    printed(&quickstart.run(&[]));
+    let keys = || {
+        let listed = printed(&quickstart.control(&["key", "list", "--output", "json"]));
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let names = listed.as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    // A person's own keys, whatever they are called.
+    let own = ["quickstart-check-1", "quickstart-check-2147483647"];
+    for name in own {
+        printed(&quickstart.control(&["key", "create", name]));
+    }
+    printed(&quickstart.control(&["account", "update", "simulator", "--latency-ms", "60000"]));
+    for signal in [Signal::INT, Signal::KILL, Signal::TERM] {
+        let mut interrupted = quickstart.command(&[]).stdout(Stdio::null()).spawn().unwrap();
+        let borrowed = format!("quickstart-check-{}", interrupted.id());
+        let start = Instant::now();
+        while !keys().contains(&borrowed) {
+            assert!(start.elapsed() < Duration::from_secs(30), "no key is borrowed");
+        }
+        assert_eq!(keys().len(), 2 + own.len(), "the key of the last run is still there");
+        rustix::process::kill_process(rustix::process::Pid::from_child(&interrupted), signal).unwrap();
+        interrupted.wait().unwrap();
+    }
+    printed(&quickstart.control(&["account", "update", "simulator", "--latency-ms", "0"]));
+    printed(&quickstart.run(&[]));
+    assert_eq!(keys(), ["quickstart", own[0], own[1]]);
 }
 
 #[test]

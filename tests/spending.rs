@@ -40,7 +40,7 @@ async fn priced() -> Rig {
 
 async fn set_price(rig: &Rig, model: &str) {
     let prices = [("input", INPUT.to_string()), ("output", OUTPUT.to_string())];
-    let prices = prices.into_iter().map(|(class, price)| (class.to_owned(), price)).collect();
+    let prices = prices.into_iter().map(|(class, price)| (class.to_owned(), Some(price))).collect();
     rig.daemon.call(&SetPrice { model: model.to_owned(), prices }).await;
 }
 

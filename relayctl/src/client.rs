@@ -30,7 +30,7 @@ pub(crate) enum ClientError {
     #[error("you may not use {}; run relayctl as the user that runs relayd, or join its group", .0.display())]
     Denied(PathBuf),
     /// The socket cannot be used for another reason.
-    #[error("cannot connect to {}: {source}", .socket.display())]
+    #[error("cannot connect to {}", .socket.display())]
     Connect {
         socket: PathBuf,
         #[source]
@@ -43,7 +43,7 @@ pub(crate) enum ClientError {
     #[error("relayd did not answer within {} seconds", .0.as_secs())]
     TooLate(Duration),
     /// The connection broke.
-    #[error("relayd broke off: {0}")]
+    #[error("relayd broke off")]
     BrokenOff(#[source] hyper::Error),
     /// The answer is too large.
     #[error("relayd's answer has more than {} MiB", ANSWER_BYTES_MAX >> 20)]
@@ -55,7 +55,7 @@ pub(crate) enum ClientError {
     #[error("relayd answered with status {0}; relayctl and relayd may be of different versions")]
     Status(StatusCode),
     /// The call cannot be written as a request.
-    #[error("the call cannot be written as a request: {0}")]
+    #[error("the call cannot be written as a request")]
     Request(#[from] hyper::http::Error),
 }
 

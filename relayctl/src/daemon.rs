@@ -1,25 +1,15 @@
 //! `relayctl status`, `stop` and `audit`: the daemon itself.
 
-use std::time::Duration;
-
 use clap::Args;
-use shared::admin::{AuditEntry, Done, ListAudit, ShowStatus, StatusView, StopDaemon};
-use tokio::time::{Instant, sleep};
+use shared::admin::{AuditEntry, Done, ListAudit, ShowStatus, StatusView};
 
-use crate::Ctl;
-use crate::account;
-use crate::client::{Client, ClientError};
+use crate::account_table;
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format;
 use crate::output::{Cell, Grid, Look, Tone};
-use crate::prompt;
+use crate::stopping;
 use crate::when::When;
-
-/// Open calls may take long to drain; after this time relayctl leaves the daemon to it.
-const DRAIN_WATCHED: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(50);
-/// A daemon that is about to end may take a connection and answer no more.
-const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
@@ -44,63 +34,8 @@ pub(crate) async fn stop(ctl: &Ctl) -> Result<(), Failure> {
         status.pid,
         format::several(status.in_flight, "open call")
     ))?;
-    let end = stop_and_watch(&ctl.client, &status).await?;
+    let end = stopping::stop_and_watch(&ctl.client, &status).await?;
     ctl.out.print(&Done {}, |_, _| end.told(status.pid))
-}
-
-/// How a stop went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stopped {
-    /// The daemon has ended.
-    Ended,
-    /// It still drains open calls and will end by itself.
-    Draining,
-}
-
-impl Stopped {
-    /// One sentence.
-    pub(crate) fn told(self, pid: u32) -> String {
-        match self {
-            Self::Ended => format!("relayd (process {pid}) has ended"),
-            Self::Draining => format!("relayd (process {pid}) drains its open calls and ends by itself"),
-        }
-    }
-}
-
-/// Tells the daemon to stop, and watches until its socket no longer answers and its process is gone.
-pub(crate) async fn stop_and_watch(client: &Client, status: &StatusView) -> Result<Stopped, Failure> {
-    client.call(&StopDaemon {}).await?;
-    let waiting = prompt::spinner("waiting for open calls to end");
-    let deadline = Instant::now() + DRAIN_WATCHED;
-    let mut ended = has_ended(client, status).await;
-    while !ended && Instant::now() < deadline {
-        sleep(POLL).await;
-        ended = has_ended(client, status).await;
-    }
-    waiting.finish_and_clear();
-    Ok(if ended { Stopped::Ended } else { Stopped::Draining })
-}
-
-async fn has_ended(client: &Client, status: &StatusView) -> bool {
-    match client.call_within(PROBE_WITHIN, &ShowStatus {}).await {
-        // A service manager may have started the next one already.
-        Ok(now) => now.pid != status.pid || now.started_at != status.started_at,
-        Err(ClientError::NoAnswer(_)) => !process_lives(status.pid),
-        Err(_) => false,
-    }
-}
-
-/// Whether a process exists and still runs; one that only waits for its parent to take note does not.
-fn process_lives(pid: u32) -> bool {
-    let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return false;
-    };
-    if rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH) {
-        return false;
-    }
-    // Only Linux has this file. Its third field follows the name, which stands in parentheses.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z'))
 }
 
 /// Shows what was changed through the admin API.
@@ -140,7 +75,7 @@ fn status_text(status: &StatusView, look: &Look) -> String {
         );
         grid.pair("set aside", Cell::toned(text, Tone::Bad));
     }
-    format!("{}\n\n{}", grid.text(), account::table(&status.accounts, look))
+    format!("{}\n\n{}", grid.text(), account_table::table(&status.accounts, look))
 }
 
 fn audit_table(entries: &[AuditEntry], look: &Look) -> String {
@@ -218,14 +153,5 @@ mod tests {
             assert_eq!(who(&entry(uid, pid)), expected);
         }
         assert!(audit_table(&[entry(None, None)], &PIPE).contains("key.create"));
-    }
-
-    #[test]
-    fn processes_that_ended_do_not_live() {
-        assert!(process_lives(std::process::id()));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let pid = child.id();
-        child.wait().unwrap();
-        assert!(!process_lives(pid));
     }
 }

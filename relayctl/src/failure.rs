@@ -1,6 +1,6 @@
-//! Why a command failed: one sentence for the standard error, what to do next, and the exit code.
+//! Why a command failed: one sentence for the standard error, what to do next, and the exit code. An error says
+//! what it is itself; all that led to it is added here, once.
 
-use std::fmt::Display;
 use std::io::{self, Write};
 
 use crate::client::ClientError;
@@ -23,13 +23,10 @@ pub(crate) enum Failure {
     #[error("{message}")]
     BadNews { message: String, hint: Option<String> },
     /// The answer could not be written; a closed pipe is no failure.
-    #[error("cannot write the answer: {0}")]
+    #[error("cannot write the answer")]
     Output(#[from] io::Error),
-    /// Another program was run and has said what is wrong.
-    #[error("see above")]
-    ToldAlready(u8),
     /// A file or the system is in the way.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
@@ -45,29 +42,58 @@ impl Failure {
     }
 
     /// Tells it on the standard error and returns the exit code.
-    pub(crate) fn report(&self) -> u8 {
-        match self {
+    pub(crate) fn report(self) -> u8 {
+        let code = match &self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
-            Self::ToldAlready(code) => return *code,
-            _ => {}
-        }
-        let mut text = format!("relayctl: {self}\n");
-        if let Some(hint) = self.hint() {
-            text.push_str(&format!("hint: {hint}\n"));
-        }
-        // When the standard error is closed, the exit code is all that can be told.
-        let _ = io::stderr().write_all(format::plain(&text).as_bytes());
-        match self {
             Self::Usage { .. } => WRONG_USAGE,
             _ => FAILED,
-        }
+        };
+        // When the standard error is closed, the exit code is all that can be told.
+        let _ = io::stderr().write_all(format::plain(&self.told()).as_bytes());
+        code
     }
 
-    fn hint(&self) -> Option<&dyn Display> {
+    fn told(self) -> String {
+        let hint = self.hint().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+        format!("relayctl: {:#}\n{hint}", anyhow::Error::new(self))
+    }
+
+    fn hint(&self) -> Option<&str> {
         match self {
-            Self::Usage { hint, .. } | Self::BadNews { hint, .. } => hint.as_ref().map(|hint| hint as _),
-            Self::Call(ClientError::Refused(problem)) => problem.hint.as_ref().map(|hint| hint as _),
+            Self::Usage { hint, .. } | Self::BadNews { hint, .. } => hint.as_deref(),
+            Self::Call(ClientError::Refused(problem)) => problem.hint.as_deref(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use shared::admin::{Problem, ProblemCode};
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "gone");
+        let file: Result<(), anyhow::Error> = Err(gone()).context("cannot read x").context("no prices");
+        let problem = Problem {
+            code: ProblemCode::NotFound,
+            message: "there is no key".to_owned(),
+            hint: Some("look".to_owned()),
+        };
+        for (failure, told) in [
+            (Failure::from(file.unwrap_err()), "relayctl: no prices: cannot read x: gone\n"),
+            (
+                ClientError::Connect { socket: "/s".into(), source: gone() }.into(),
+                "relayctl: cannot connect to /s: gone\n",
+            ),
+            (ClientError::Refused(problem).into(), "relayctl: there is no key\nhint: look\n"),
+            (Failure::usage("wrong", "do it right"), "relayctl: wrong\nhint: do it right\n"),
+            (Failure::Output(gone()), "relayctl: cannot write the answer: gone\n"),
+        ] {
+            assert_eq!(failure.told(), told);
         }
     }
 }

@@ -43,6 +43,15 @@ pub(crate) fn dollars(amount: NanoUsd) -> String {
     format!("{sign}${}.{fraction:0width$}", count(whole), width = decimals as usize)
 }
 
+/// What something cost, as far as it has a price.
+pub(crate) fn cost(cost: NanoUsd, unpriced: bool) -> String {
+    match (unpriced, cost) {
+        (false, cost) => dollars(cost),
+        (true, NanoUsd::ZERO) => "no price".to_owned(),
+        (true, cost) => format!("{} + no price", dollars(cost)),
+    }
+}
+
 /// A time seen from now: `3 min ago`, `in 2 h`, and the date when it is far away.
 pub(crate) fn seen_from(now: Timestamp, time: Timestamp) -> String {
     const FAR: Duration = Duration::from_secs(60 * 86_400);

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, LimitView, ListKeys, ShowKey, UpdateKey};
+use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, ListKeys, ShowKey, UpdateKey};
 use shared::domain::key::UsageMode;
-use shared::domain::limit::Metric;
-use shared::domain::{Family, Glob, Limit, Multiplier, NanoUsd, Timestamp};
+use shared::domain::{Family, Glob, Limit, Multiplier, Timestamp};
 
-use crate::Ctl;
-use crate::args;
+use crate::args::{self, replaced};
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
+use crate::limits::{self, LimitArgs};
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::{Length, When};
 
@@ -27,7 +27,7 @@ pub(crate) enum KeyCommand {
     },
     /// One key with its limits
     Show(KeyName),
-    /// Change what is named; the rest stays. A list that is named (limits, models, accounts) takes the place of all of the old
+    /// Change what is named; the rest stays. A list that is named (models, accounts) takes the place of all of the old
     Update(Box<UpdateArgs>),
     /// Let a disabled key work again
     Enable(KeyName),
@@ -48,6 +48,9 @@ pub(crate) struct CreateArgs {
     /// Its name
     #[arg(value_parser = args::text)]
     name: String,
+    /// What it may use: "4 concurrent", "60 requests per minute", "$20 per day", "100k tokens in total" (repeatable)
+    #[arg(long = "limit", value_name = "LIMIT")]
+    limits: Vec<Limit>,
     #[command(flatten)]
     scope: ScopeArgs,
     /// Let its life begin with the first use, and last so long (30d, 12h)
@@ -73,9 +76,6 @@ pub(crate) struct ScopeArgs {
     /// An account that alone may serve it (repeatable; the pool when absent)
     #[arg(long = "account", value_name = "NAME", value_parser = args::text)]
     accounts: Vec<String>,
-    /// What it may use: "4 concurrent", "60 requests per minute", "$20 per day", "100k tokens in total" (repeatable)
-    #[arg(long = "limit", value_name = "LIMIT")]
-    limits: Vec<Limit>,
     /// What its holder is charged of a family's costs, such as claude=1.5 (repeatable; 1 when absent)
     #[arg(long = "rate", value_name = "FAMILY=NUMBER", value_parser = args::rate)]
     rates: Vec<(Family, Multiplier)>,
@@ -109,6 +109,8 @@ pub(crate) struct UpdateArgs {
     /// A new name
     #[arg(long, value_parser = args::text)]
     name: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     scope: ScopeArgs,
     /// Empty what had been set (repeatable)
@@ -156,7 +158,7 @@ impl CreateArgs {
             allow_models: scope.allow_models,
             deny_models: scope.deny_models,
             accounts: scope.accounts,
-            limits: scope.limits,
+            limits: self.limits,
             rates: scope.rates.into_iter().collect(),
             usage: scope.usage.map_or_else(UsageMode::default, UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -169,6 +171,7 @@ impl UpdateArgs {
     fn call(self, now: Timestamp) -> Result<UpdateKey, Failure> {
         let clears = |field| self.clear.contains(&field);
         let scope = self.scope;
+        let (limits, limit_changes) = self.limits.changes(clears(KeyField::Limits));
         let unchanged = UpdateKey { key: self.key.clone(), ..UpdateKey::default() };
         let call = UpdateKey {
             key: self.key,
@@ -178,7 +181,8 @@ impl UpdateArgs {
             allow_models: replaced(scope.allow_models, clears(KeyField::AllowModels)),
             deny_models: replaced(scope.deny_models, clears(KeyField::DenyModels)),
             accounts: replaced(scope.accounts, clears(KeyField::Accounts)),
-            limits: replaced(scope.limits, clears(KeyField::Limits)),
+            limits,
+            limit_changes,
             rates: replaced(scope.rates, clears(KeyField::Rates)).map(|rates| rates.into_iter().collect()),
             usage: scope.usage.map(UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -186,15 +190,10 @@ impl UpdateArgs {
             disabled: None,
         };
         if call == unchanged {
-            return Err(Failure::usage("nothing to change", "say what, as with --limit or --clear"));
+            return Err(Failure::usage("nothing to change", "say what, as with --add-limit or --clear"));
         }
         Ok(call)
     }
-}
-
-/// A list that was given replaces the old one; none given leaves it alone unless it is to be emptied.
-pub(crate) fn replaced<T>(given: Vec<T>, clears: bool) -> Option<Vec<T>> {
-    (clears || !given.is_empty()).then_some(given)
 }
 
 fn switch(key: String, disabled: bool) -> UpdateKey {
@@ -217,7 +216,7 @@ fn line(key: &KeyView, _: &Look) -> String {
 
 fn table(keys: &[KeyView], look: &Look) -> String {
     if keys.is_empty() {
-        return "no keys yet; `relayctl key create NAME` makes one".to_owned();
+        return "no keys yet; `key create NAME` makes one".to_owned();
     }
     let mut grid =
         Grid::new(look, &["name", "key", "state", "owner", "~serves", "~limits", "expires", "created"]);
@@ -228,7 +227,7 @@ fn table(keys: &[KeyView], look: &Look) -> String {
             state(key),
             key.owner.as_deref().unwrap_or(NOTHING).into(),
             format::list(&families(key), "all").into(),
-            limits(&key.limits).into(),
+            limits::cell(&key.limits).into(),
             end(key, look).into(),
             format::seen_from(look.now, key.created_at).into(),
         ]);
@@ -251,7 +250,7 @@ fn record(key: &KeyView, look: &Look) -> String {
         .pair("rates", format::list(&rates(key), "1"))
         .pair("expires", end(key, look))
         .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
-    add_limits(&mut grid, &key.limits, look);
+    limits::add_rows(&mut grid, &key.limits, look);
     grid.text()
 }
 
@@ -282,58 +281,17 @@ fn end(key: &KeyView, look: &Look) -> String {
     }
 }
 
-/// The limits of a key or an account in one cell.
-pub(crate) fn limits(limits: &[LimitView]) -> String {
-    let limits: Vec<_> = limits.iter().map(|view| &view.limit).collect();
-    format::list(&limits, NOTHING)
-}
-
-/// A row for each limit of a key or an account, with what is used of it.
-pub(crate) fn add_limits(grid: &mut Grid, limits: &[LimitView], look: &Look) {
-    for (at, view) in limits.iter().enumerate() {
-        grid.pair(if at == 0 { "limits" } else { "" }, standing(view, look));
-    }
-}
-
-fn standing(view: &LimitView, look: &Look) -> Cell {
-    let taken = view.used.saturating_add(view.held);
-    let tone = if taken >= view.limit.amount { Tone::Warning } else { Tone::Neutral };
-    let amount = |amount: u64| amount_of(view.limit.metric, amount);
-    let mut text = match view.limit.metric {
-        Metric::Concurrent => format!("{}: {} open", view.limit, amount(taken)),
-        _ => format!("{}: {} used", view.limit, amount(view.used)),
-    };
-    if view.limit.metric != Metric::Concurrent && view.held > 0 {
-        text.push_str(&format!(", {} open", amount(view.held)));
-    }
-    if let Some(reset) = view.resets_at {
-        text.push_str(&format!(", resets {}", format::seen_from(look.now, reset)));
-    }
-    Cell::toned(text, tone)
-}
-
-/// An amount of what a limit counts.
-fn amount_of(metric: Metric, amount: u64) -> String {
-    match metric {
-        Metric::Cost => NanoUsd::from_nanos(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
-        Metric::Requests | Metric::Tokens | Metric::Concurrent => format::count(amount),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use shared::admin::LimitView;
 
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::args::tests::parsed;
     use crate::output::tests::PIPE;
 
     fn command(line: &str) -> Result<KeyCommand, clap::Error> {
-        let words = line.split_whitespace().map(|word| word.replace('_', " "));
-        match Cli::try_parse_from(words)?.command {
-            Command::Key(command) => Ok(command),
-            other => panic!("{other:?}"),
-        }
+        let words: Vec<_> = line.split_whitespace().map(|word| word.replace('_', " ")).collect();
+        parsed(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     fn view() -> KeyView {
@@ -367,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_key_is_created_as_the_flags_say() {
-        let line = "relayctl key create alice --limit 4_concurrent --limit 60_requests_per_minute \
+        let line = "key create alice --limit 4_concurrent --limit 60_requests_per_minute \
                     --owner Alice --permission claude --allow-model claude-* --expires 30d --usage estimate";
         let KeyCommand::Create(args) = command(line).unwrap() else { panic!() };
         let call = args.call(PIPE.now);
@@ -380,11 +338,11 @@ mod tests {
     #[test]
     fn wrong_flags_are_named() {
         for (line, part) in [
-            ("relayctl key create", "<NAME>"),
-            ("relayctl key create a --limit many", "a limit is written like"),
-            ("relayctl key create a --permission cloud", "claude"),
-            ("relayctl key create a --expires soon", "a time is written like"),
-            ("relayctl key create a --expires 1d --valid-for 1d", "cannot be used with"),
+            ("key create", "<NAME>"),
+            ("key create a --limit many", "a limit is written like"),
+            ("key create a --permission cloud", "claude"),
+            ("key create a --expires soon", "a time is written like"),
+            ("key create a --expires 1d --valid-for 1d", "cannot be used with"),
         ] {
             let error = command(line).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(part), "{line}: {error}");
@@ -394,7 +352,7 @@ mod tests {
     #[test]
     fn an_update_changes_what_is_named_and_nothing_else() {
         let KeyCommand::Update(args) =
-            command("relayctl key update alice --clear limits --clear expires --owner Bob").unwrap()
+            command("key update alice --clear limits --clear expires --owner Bob").unwrap()
         else {
             panic!()
         };
@@ -407,8 +365,21 @@ mod tests {
             ..UpdateKey::default()
         };
         assert_eq!(call, expected);
-        let KeyCommand::Update(nothing) = command("relayctl key update alice").unwrap() else { panic!() };
+        let KeyCommand::Update(nothing) = command("key update alice").unwrap() else { panic!() };
         assert!(matches!(nothing.call(PIPE.now), Err(Failure::Usage { .. })));
+    }
+
+    #[test]
+    fn limits_are_replaced_or_changed_one_by_one() {
+        let line = "key update alice --add-limit 2_concurrent --drop-limit requests_per_minute";
+        let KeyCommand::Update(args) = command(line).unwrap() else { panic!() };
+        let call = args.call(PIPE.now).unwrap();
+        assert_eq!(call.limits, None);
+        assert_eq!(format::list(&call.limit_changes.added, ""), "2 concurrent");
+        assert_eq!(format::list(&call.limit_changes.dropped, ""), "requests per minute");
+        for wrong in ["--limit 1_concurrent --add-limit 2_concurrent", "--drop-limit requests"] {
+            assert!(command(&format!("key update alice {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

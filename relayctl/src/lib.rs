@@ -1,5 +1,6 @@
 //! `relayctl` controls `relayd` over its Unix socket. This file is the map: a module per command group, and
-//! beside them what they share: where the daemon is, how it is called, how an answer is shown.
+//! beside them what they share: where the daemon is, how it is called, how an answer is shown. Commands do not
+//! know each other; `cli` knows them all.
 
 use std::ffi::OsString;
 
@@ -7,25 +8,33 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod account;
+mod account_table;
 mod args;
+mod cli;
 mod client;
 mod config;
+mod ctl;
 mod daemon;
 mod explain;
 mod failure;
 mod format;
 mod key;
+mod limits;
 mod output;
 mod place;
 mod pricing;
+mod process;
+mod program;
 mod prompt;
 mod quickstart;
 mod secret;
+mod stopping;
 mod usage;
 mod when;
 
-use args::{Cli, Command};
+use cli::{Cli, Command};
 use client::Client;
+use ctl::Ctl;
 use failure::Failure;
 use output::Output;
 use place::{Environment, Place};
@@ -33,9 +42,10 @@ use prompt::Prompt;
 
 /// Runs one command and returns the program's exit code: 0, 1 for a failure, 2 for wrong usage.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args::with_prices_apart(args)) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return explain_usage(&error),
+        Err(error) => return explain_usage(&cli::advised(error, &args)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
@@ -53,14 +63,6 @@ fn explain_usage(error: &clap::Error) -> u8 {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
         _ => failure::WRONG_USAGE,
     }
-}
-
-/// What every command works with.
-struct Ctl {
-    client: Client,
-    out: Output,
-    prompt: Prompt,
-    place: Place,
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {

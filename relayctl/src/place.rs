@@ -5,10 +5,22 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::args::PlaceArgs;
+use clap::Args;
 
 const SOCKET_NAME: &str = "relayd.sock";
 const SERVICE_SOCKET: &str = "/run/relayd/relayd.sock";
+
+/// Where the daemon is.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct PlaceArgs {
+    /// The daemon's data folder, which has its socket [default: ~/.local/state/relayd]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The daemon's socket [env: RELAYD_SOCKET]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
 
 /// What the process knows about its surroundings.
 #[derive(Debug, Default)]

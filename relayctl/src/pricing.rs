@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, ensure};
-use clap::{Args, Subcommand};
-use shared::admin::{PriceView, PricesUpdated, SetPrice, ShowPrices, UpdatePrices};
-use shared::domain::usage::UsageClass;
-use shared::domain::{Glob, NanoUsd};
+use clap::Subcommand;
+use shared::admin::{PriceUnset, PriceView, PricesUpdated, SetPrice, ShowPrices, UnsetPrice, UpdatePrices};
+use shared::domain::money::NoAmount;
+use shared::domain::{Glob, NanoUsd, UsageClass};
 
-use crate::Ctl;
 use crate::args;
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
 use crate::output::{Grid, Look};
@@ -38,48 +39,56 @@ pub(crate) enum PricingCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Set the price of one model by hand, in dollars per million tokens
-    Set(Box<SetArgs>),
+    /// Set prices of one model by hand, in dollars per million tokens; classes that are not named stay
+    Set {
+        /// The model's exact name
+        #[arg(value_parser = args::text)]
+        model: String,
+        /// A class of usage with its price, such as input=3 output=15 cache_read=0.30; `none` takes a class back
+        #[arg(required = true, value_name = "CLASS=USD")]
+        prices: Vec<ClassPrice>,
+    },
+    /// Take back all prices of one model that were set by hand
+    Unset {
+        /// The model's exact name
+        model: String,
+    },
 }
 
-#[derive(Debug, Args)]
-#[command(override_usage = "relayctl pricing set <MODEL> --input <USD> --output <USD> [OPTIONS]")]
-pub(crate) struct SetArgs {
-    /// The model's exact name
-    #[arg(value_parser = args::text)]
-    model: String,
-    #[command(flatten)]
-    prices: PriceArgs,
+/// A class of usage and what is to become of its price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClassPrice {
+    class: UsageClass,
+    price: Option<NanoUsd>,
 }
 
-/// At least one of them is needed.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-struct PriceArgs {
-    /// Prompt tokens that no cache had a part in
-    #[arg(long, value_name = "USD")]
-    input: Option<NanoUsd>,
-    /// Answer tokens; `--output 15` means the same
-    #[arg(long, value_name = "USD")]
-    output_tokens: Option<NanoUsd>,
-    /// Prompt tokens read from a cache
-    #[arg(long, value_name = "USD")]
-    cache_read: Option<NanoUsd>,
-    /// Prompt tokens written to a cache that lives minutes
-    #[arg(long, alias = "cache-write", value_name = "USD")]
-    cache_write_5m: Option<NanoUsd>,
-    /// Prompt tokens written to a cache that lives an hour
-    #[arg(long, value_name = "USD")]
-    cache_write_1h: Option<NanoUsd>,
-    /// Tokens of audio in the prompt
-    #[arg(long, value_name = "USD")]
-    input_audio: Option<NanoUsd>,
-    /// Tokens of audio in the answer
-    #[arg(long, value_name = "USD")]
-    output_audio: Option<NanoUsd>,
-    /// A thousand searches that the vendor makes
-    #[arg(long, value_name = "USD")]
-    web_searches: Option<NanoUsd>,
+/// The text is no price of a class.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoClassPrice {
+    #[error("a price is written like input=3 or cache_read=none")]
+    Form,
+    #[error("{0:?} is none of the classes {classes}", classes = classes())]
+    Class(String),
+    #[error(transparent)]
+    Amount(#[from] NoAmount),
+}
+
+fn classes() -> String {
+    let names: Vec<_> = UsageClass::ALL.iter().map(|class| class.name()).collect();
+    format::list(&names, NOTHING)
+}
+
+impl FromStr for ClassPrice {
+    type Err = NoClassPrice;
+
+    fn from_str(text: &str) -> Result<Self, NoClassPrice> {
+        let (name, price) = args::pair(text, '=').ok_or(NoClassPrice::Form)?;
+        let name = name.replace('-', "_");
+        let class = UsageClass::ALL.iter().copied().find(|class| class.name() == name);
+        let class = class.ok_or(NoClassPrice::Class(name))?;
+        let price = if price == "none" { None } else { Some(price.parse::<NanoUsd>()?) };
+        Ok(Self { class, price })
+    }
 }
 
 /// Runs one command of the group.
@@ -91,32 +100,21 @@ pub(crate) async fn run(ctl: &Ctl, command: PricingCommand) -> Result<(), Failur
             let call = UpdatePrices { json: content(&file)?, dry_run };
             out.print(&client.call(&call).await?, |report, _| updated(report, dry_run))
         }
-        PricingCommand::Set(args) => out.print(&client.call(&args.call()).await?, record),
+        PricingCommand::Set { model, prices } => {
+            out.print(&client.call(&setting(model, prices)).await?, record)
+        }
+        PricingCommand::Unset { model } => {
+            ctl.prompt.confirm(&format!("take back the price of {model} that was set by hand"))?;
+            out.print(&client.call(&UnsetPrice { model }).await?, unset)
+        }
     }
 }
 
-impl SetArgs {
-    fn call(self) -> SetPrice {
-        let prices = self.prices.by_class().into_iter();
-        let given = prices.filter_map(|(class, price)| Some((class.name().to_owned(), price?)));
-        let decimal = |price: NanoUsd| price.to_string().replacen('$', "", 1);
-        SetPrice { model: self.model, prices: given.map(|(class, price)| (class, decimal(price))).collect() }
-    }
-}
-
-impl PriceArgs {
-    fn by_class(&self) -> [(UsageClass, Option<NanoUsd>); 8] {
-        [
-            (UsageClass::Input, self.input),
-            (UsageClass::Output, self.output_tokens),
-            (UsageClass::CacheRead, self.cache_read),
-            (UsageClass::CacheWrite5m, self.cache_write_5m),
-            (UsageClass::CacheWrite1h, self.cache_write_1h),
-            (UsageClass::InputAudio, self.input_audio),
-            (UsageClass::OutputAudio, self.output_audio),
-            (UsageClass::WebSearches, self.web_searches),
-        ]
-    }
+fn setting(model: String, prices: Vec<ClassPrice>) -> SetPrice {
+    let decimal = |price: NanoUsd| price.to_string().replacen('$', "", 1);
+    let prices =
+        prices.into_iter().map(|ClassPrice { class, price }| (class.name().to_owned(), price.map(decimal)));
+    SetPrice { model, prices: prices.collect() }
 }
 
 fn content(path: &Path) -> anyhow::Result<String> {
@@ -169,6 +167,15 @@ fn record(price: &PriceView, look: &Look) -> String {
     grid.text()
 }
 
+fn unset(report: &PriceUnset, look: &Look) -> String {
+    let model = format::plain(&report.model);
+    let lead = format!("the price of {model} that was set by hand is taken back; it has");
+    match &report.now {
+        Some(price) => format!("{lead} this one now\n\n{}", record(price, look)),
+        None => format!("{lead} no price now"),
+    }
+}
+
 fn updated(report: &PricesUpdated, dry_run: bool) -> String {
     let lead = if dry_run { "would have" } else { "have" };
     let mut text = format!(
@@ -190,40 +197,50 @@ fn updated(report: &PricesUpdated, dry_run: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
-    use clap::Parser;
-
     use super::*;
-    use crate::args::{self, Cli, Command};
-    use crate::output::Format;
+    use crate::args::tests::parsed;
     use crate::output::tests::PIPE;
 
-    fn parsed(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(args::with_prices_apart(line.split(' ').map(OsString::from)))
+    fn command(line: &str) -> Result<PricingCommand, clap::Error> {
+        parsed(&line.split(' ').collect::<Vec<_>>())
     }
 
     #[test]
     fn prices_are_set_by_class() {
-        let line = "relayctl pricing set m --input $3 --output 15 --cache-write 3.75 --output json";
-        let cli = parsed(line).unwrap();
-        assert_eq!(cli.output, Format::Json);
-        let Command::Pricing(PricingCommand::Set(args)) = cli.command else { panic!() };
-        let expected = [("cache_write_5m", "3.75"), ("input", "3.00"), ("output", "15.00")];
-        let expected = expected.map(|(class, price)| (class.to_owned(), price.to_owned()));
-        assert_eq!(args.call().prices, BTreeMap::from(expected));
+        let line = "pricing set m input=$3 output=15 cache-write-5m=3.75 cache_read=none";
+        let PricingCommand::Set { model, prices } = command(line).unwrap() else { panic!() };
+        let expected = [
+            ("cache_read", None),
+            ("cache_write_5m", Some("3.75")),
+            ("input", Some("3.00")),
+            ("output", Some("15.00")),
+        ];
+        let expected = expected.map(|(class, price)| (class.to_owned(), price.map(str::to_owned)));
+        assert_eq!(setting(model, prices).prices, BTreeMap::from(expected));
     }
 
     #[test]
     fn a_price_is_needed_and_is_a_number() {
         for (line, part) in [
-            ("relayctl pricing set m", "--input"),
-            ("relayctl pricing set m --input cheap", "an amount is written like"),
-            ("relayctl pricing update", "--file"),
+            ("pricing set m", "<CLASS=USD>"),
+            ("pricing set m 3", "a price is written like input=3"),
+            ("pricing set m input=", "a price is written like input=3"),
+            ("pricing set m input=cheap", "an amount is written like"),
+            ("pricing set m inptu=3", "none of the classes input, cache_read"),
+            ("pricing set m --input 3", "--input"),
+            ("pricing update", "--file"),
         ] {
-            let error = parsed(line).map(|_| ()).unwrap_err().to_string();
+            let error = command(line).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(part), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_in_force_is_told_after_a_price_was_taken_back() {
+        let now = PriceView { model: "m".to_owned(), source: "file".to_owned(), prices: BTreeMap::new() };
+        let report = |now| PriceUnset { model: "m".to_owned(), now };
+        assert!(unset(&report(Some(now)), &PIPE).ends_with("it has this one now\n\nmodel   m\nsource  file"));
+        assert!(unset(&report(None), &PIPE).ends_with("it has no price now"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use shared::admin::{ListAccounts, ListKeys, ListRequests, RequestRow, SumUsage, 
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
 
-use crate::Ctl;
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
 use crate::output::{Cell, Grid, Look, Tone};
@@ -20,10 +20,10 @@ pub(crate) struct UsageArgs {
     by: ByFlag,
     #[command(flatten)]
     span: SpanArgs,
-    /// Only this key (id or name)
+    /// Only this key (id or name), also one that is deleted
     #[arg(long)]
     key: Option<String>,
-    /// Only this account (id or name)
+    /// Only this account (id or name), also one that was removed
     #[arg(long)]
     account: Option<String>,
     /// Only this model
@@ -66,10 +66,10 @@ pub(crate) struct RequestsArgs {
     /// Only this request
     #[arg(long)]
     id: Option<RequestId>,
-    /// Only this key (id or name)
+    /// Only this key (id or name), also one that is deleted
     #[arg(long)]
     key: Option<String>,
-    /// Only this account (id or name)
+    /// Only this account (id or name), also one that was removed
     #[arg(long)]
     account: Option<String>,
     #[command(flatten)]
@@ -262,7 +262,7 @@ fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 12] {
         end(row),
         format::count(row.usage.prompt_tokens()).into(),
         format::count(row.usage.answer_tokens()).into(),
-        cost(row).into(),
+        format::cost(row.cost, row.unpriced).into(),
         row.first_byte_ms.map_or_else(|| NOTHING.to_owned(), format::millis).into(),
         format::millis(row.total_ms).into(),
     ]
@@ -283,15 +283,6 @@ fn model(row: &RequestRow) -> String {
     match &row.priced_model {
         Some(priced) if *priced != row.model => format!("{} ({priced})", row.model),
         _ => row.model.clone(),
-    }
-}
-
-/// What a request cost, as far as it has a price.
-pub(crate) fn cost(row: &RequestRow) -> String {
-    match (row.unpriced, row.cost) {
-        (false, cost) => format::dollars(cost),
-        (true, NanoUsd::ZERO) => "no price".to_owned(),
-        (true, cost) => format!("{} + no price", format::dollars(cost)),
     }
 }
 

@@ -29,6 +29,9 @@ pub enum KeyFileError {
     /// Others can read the file.
     #[error("the sealing key {} can be read by others; make it private: chmod 600 {}", .0.display(), .0.display())]
     Open(PathBuf),
+    /// The file that is named is not there.
+    #[error("the sealing key {} does not exist; make it, or name none to have one made in the data folder", .0.display())]
+    Missing(PathBuf),
     /// There is a store but no key: a new key would not open it.
     #[error("the sealing key {} is gone, and the store in the data folder cannot be opened without it", .0.display())]
     Lost(PathBuf),
@@ -45,27 +48,37 @@ pub enum KeyFileError {
 
 /// Finds the sealing key; makes the file if there is none and no store that needs an older one.
 pub fn load(file: &Path, has_store: bool) -> Result<SealingKey, KeyFileError> {
-    if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let path = PathBuf::from(folder).join(CREDENTIAL);
-        if path.exists() {
-            return read(&path);
-        }
-    }
-    if let Ok(text) = std::env::var(VARIABLE) {
-        let text = Secret::new(text);
-        return parse(&text, VARIABLE);
+    find(file, has_store)?.map_or_else(|| make(file), Ok)
+}
+
+/// Finds the sealing key; `None` if there is none yet and no store that needs an older one.
+pub fn find(file: &Path, has_store: bool) -> Result<Option<SealingKey>, KeyFileError> {
+    if let Some(key) = given()? {
+        return Ok(Some(key));
     }
     match std::fs::metadata(file) {
-        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 && metadata.is_file() => {
             Err(KeyFileError::Open(file.to_owned()))
         }
-        Ok(_) => read(file),
+        Ok(_) => read(file).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound && has_store => {
             Err(KeyFileError::Lost(file.to_owned()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(KeyFileError::Io { path: file.to_owned(), source }),
     }
+}
+
+/// The sealing key that systemd or the environment gives, which comes before any file.
+pub fn given() -> Result<Option<SealingKey>, KeyFileError> {
+    if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+        let path = PathBuf::from(folder).join(CREDENTIAL);
+        if path.exists() {
+            return read(&path).map(Some);
+        }
+    }
+    let Ok(text) = std::env::var(VARIABLE) else { return Ok(None) };
+    parse(&Secret::new(text), VARIABLE).map(Some)
 }
 
 fn read(path: &Path) -> Result<SealingKey, KeyFileError> {

@@ -22,7 +22,7 @@ struct Flags {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check the configuration and exit
+    /// Check the configuration and the files that it names, and exit
     #[arg(long)]
     check: bool,
 }
@@ -44,11 +44,13 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     if !flags.listen.is_empty() {
         config.server.listen = flags.listen;
     }
+    let data = flags.data.map_or_else(default_data, Ok);
     if flags.check {
+        relayd::check(&config, data.as_deref().ok())?;
         report("the configuration is valid");
         return Ok(());
     }
-    let data = flags.data.map_or_else(default_data, Ok)?;
+    let data = data?;
     relayd::run(&config, &Options { data, config_file: flags.config })?;
     Ok(())
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::SimulatorSettings;
 use crate::domain::key::UsageMode;
 use crate::domain::{
-    AccountId, AccountKind, Family, Glob, KeyId, Limit, Multiplier, NanoUsd, Operation, Protocol, Provenance,
-    RequestId, Timestamp, Usage,
+    AccountId, AccountKind, Family, Glob, KeyId, Limit, LimitChanges, Multiplier, NanoUsd, Operation,
+    Protocol, Provenance, RequestId, Timestamp, Usage,
 };
 use crate::redact::{self, Secret};
 
@@ -52,6 +52,7 @@ admin_calls! {
     ShowPrices => "/v1/prices/show" => Vec<PriceView>,
     UpdatePrices => "/v1/prices/update" => PricesUpdated,
     SetPrice => "/v1/prices/set" => PriceView,
+    UnsetPrice => "/v1/prices/unset" => PriceUnset,
     ListAudit => "/v1/audit" => Vec<AuditEntry>,
     ListLimits => "/v1/limits/list" => Vec<LimitsView>,
     SetLimits => "/v1/limits/set" => LimitsView,
@@ -286,6 +287,8 @@ pub struct UpdateKey {
     pub accounts: Option<Vec<String>>,
     /// New limits in place of all the old.
     pub limits: Option<Vec<Limit>>,
+    /// Changes of single limits, after that.
+    pub limit_changes: LimitChanges,
     /// New multipliers in place of all the old.
     pub rates: Option<BTreeMap<Family, Multiplier>>,
     /// A new way to learn usage.
@@ -493,6 +496,8 @@ pub struct UpdateAccount {
     pub headers: Option<BTreeMap<String, String>>,
     /// New limits in place of all the old.
     pub limits: Option<Vec<Limit>>,
+    /// Changes of single limits, after that.
+    pub limit_changes: LimitChanges,
     /// New behaviour of the simulator.
     pub simulator: Option<SimulatorSettings>,
     /// Taken out of scheduling (`true`) or put back. Putting it back also forgets what ailed it.
@@ -658,20 +663,25 @@ pub struct Explain {
     pub key: String,
     /// The model to ask for.
     pub model: String,
-    /// The client's protocol; all that could be asked in when absent.
+    /// The client's protocol; when absent, the one that the account which would serve the call speaks first.
     pub protocol: Option<Protocol>,
 }
 
 /// What the scheduler would do.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The client's protocol that was assumed.
+    /// The client's protocol.
     pub protocol: Protocol,
+    /// Whether the question named none.
+    pub assumed: bool,
+    /// Every protocol in which some account would serve the call.
+    pub served_in: Vec<Protocol>,
     /// Why the key itself may not ask, if so.
     pub refused: Option<String>,
     /// The account that would serve it.
     pub chosen: Option<AccountId>,
-    /// Every account with its reason.
+    /// Every account with its reason: in the order in which they would be tried, then those that are ruled out,
+    /// by reason.
     pub accounts: Vec<ExplainedAccount>,
 }
 
@@ -733,13 +743,30 @@ pub struct PricesUpdated {
     pub skipped: Vec<String>,
 }
 
-/// Sets the price of one model by hand: dollars per million tokens by class.
+/// Sets prices of one model by hand: dollars per million tokens by class. Classes that were set by hand before
+/// and are not named stay.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SetPrice {
     /// The model's exact name.
     pub model: String,
-    /// Decimal dollars per million, by class name (`input`, `output`, `cache_read`, …).
-    pub prices: BTreeMap<String, String>,
+    /// Decimal dollars per million, by class name (`input`, `output`, `cache_read`, …); `None` takes a class back.
+    pub prices: BTreeMap<String, Option<String>>,
+}
+
+/// Takes back all prices of one model that were set by hand.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UnsetPrice {
+    /// The model's exact name.
+    pub model: String,
+}
+
+/// What is in force after prices were taken back.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PriceUnset {
+    /// The model.
+    pub model: String,
+    /// Its price in a list; none where no list has one.
+    pub now: Option<PriceView>,
 }
 
 /// Asks for the latest changes made through the admin API, newest first.

@@ -97,7 +97,7 @@ async fn set_up(socket: &Path, upstream: SocketAddr) -> Result<String> {
     call(socket, &ShowStatus {}).await?;
     call(socket, &account(upstream)).await?;
     let prices = [("input", "3"), ("output", "15"), ("cache_read", "0.3")];
-    let prices = prices.map(|(class, price)| (class.to_owned(), price.to_owned()));
+    let prices = prices.map(|(class, price)| (class.to_owned(), Some(price.to_owned())));
     call(socket, &SetPrice { model: "claude-bench".to_owned(), prices: prices.into() }).await?;
     let limits: Result<Vec<Limit>, _> =
         ["5000 concurrent", "1000000000 requests per day"].iter().map(|limit| limit.parse()).collect();

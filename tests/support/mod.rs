@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod control;
 pub mod daemon;
 pub mod python;
 pub mod reply;

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use shared::admin::AddAccount;
-use shared::domain::AccountKind;
 use shared::domain::account::SimulatorSettings;
+use shared::domain::{AccountKind, Limit};
 
 use super::flags::{self, SettingsArgs};
 use crate::args;
@@ -19,6 +19,9 @@ pub(crate) struct AddArgs {
     /// Its name
     #[arg(long, value_parser = args::text)]
     name: Option<String>,
+    /// What it may be used for: "4 concurrent", "60 requests per minute" (repeatable)
+    #[arg(long = "limit", value_name = "LIMIT")]
+    limits: Vec<Limit>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -51,7 +54,7 @@ impl AddArgs {
             priority: settings.priority,
             weight: settings.weight,
             headers: flags::headed(settings.headers),
-            limits: settings.limits,
+            limits: self.limits,
             simulator: settings.simulator.over(SimulatorSettings::default()),
         })
     }

@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use shared::admin::UpdateAccount;
+use shared::domain::Glob;
 use shared::domain::account::SimulatorSettings;
-use shared::domain::{Glob, Limit};
 
-use crate::args;
+use crate::args::{self, replaced};
 use crate::failure::Failure;
-use crate::key;
+use crate::limits::LimitArgs;
 use crate::secret::SecretArgs;
 
 #[derive(Debug, Args)]
@@ -20,6 +20,8 @@ pub(crate) struct UpdateArgs {
     /// A new name
     #[arg(long, value_parser = args::text)]
     name: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub(super) settings: SettingsArgs,
     /// Empty what had been set (repeatable)
@@ -66,9 +68,6 @@ pub(crate) struct SettingsArgs {
     /// A header that every call carries (repeatable)
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub(super) headers: Vec<Header>,
-    /// What it may be used for: "4 concurrent", "60 requests per minute" (repeatable)
-    #[arg(long = "limit", value_name = "LIMIT")]
-    pub(super) limits: Vec<Limit>,
     #[command(flatten)]
     pub(super) simulator: SimulatorArgs,
 }
@@ -152,6 +151,7 @@ impl UpdateArgs {
     pub(super) fn call(self, simulator: Option<SimulatorSettings>) -> Result<UpdateAccount, Failure> {
         let clears = |field| self.clear.contains(&field);
         let settings = self.settings;
+        let (limits, limit_changes) = self.limits.changes(clears(AccountField::Limits));
         let unchanged = UpdateAccount { account: self.account.clone(), ..UpdateAccount::default() };
         let call = UpdateAccount {
             account: self.account,
@@ -159,13 +159,14 @@ impl UpdateArgs {
             base_url: settings.base_url,
             secret: settings.secret.read()?,
             api_version: settings.api_version,
-            models: key::replaced(settings.models, clears(AccountField::Models)),
-            model_map: key::replaced(settings.model_map, clears(AccountField::Map)).map(mapped),
+            models: replaced(settings.models, clears(AccountField::Models)),
+            model_map: replaced(settings.model_map, clears(AccountField::Map)).map(mapped),
             price_as: settings.price_as.or_else(|| clears(AccountField::PriceAs).then(String::new)),
             priority: settings.priority,
             weight: settings.weight,
-            headers: key::replaced(settings.headers, clears(AccountField::Headers)).map(headed),
-            limits: key::replaced(settings.limits, clears(AccountField::Limits)),
+            headers: replaced(settings.headers, clears(AccountField::Headers)).map(headed),
+            limits,
+            limit_changes,
             simulator,
             paused: None,
         };

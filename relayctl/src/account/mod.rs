@@ -13,9 +13,9 @@ mod view;
 
 use add::AddArgs;
 use flags::UpdateArgs;
-pub(crate) use view::table;
 
-use crate::Ctl;
+use crate::account_table::table;
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format;
 use crate::prompt;

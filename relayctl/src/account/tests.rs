@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::Parser;
 use shared::admin::{AccountView, AddAccount, HealthView};
 use shared::domain::AccountKind;
 use shared::domain::account::SimulatorSettings;
@@ -11,16 +10,12 @@ use shared::domain::account::SimulatorSettings;
 use super::flags::SimulatorArgs;
 use super::view::record;
 use super::*;
-use crate::args::{Cli, Command};
+use crate::args::tests::parsed;
 use crate::output::tests::PIPE;
 use crate::prompt::Prompt;
 
 fn command(words: &[&str]) -> Result<AccountCommand, clap::Error> {
-    let line = ["relayctl", "account"].iter().chain(words);
-    match Cli::try_parse_from(line)?.command {
-        Command::Account(command) => Ok(command),
-        other => panic!("{other:?}"),
-    }
+    parsed(&[&["account"], words].concat())
 }
 
 fn call(words: &[&str]) -> Result<AddAccount, Failure> {

@@ -3,8 +3,9 @@
 use shared::admin::{AccountView, TestReport};
 use shared::domain::account::SimulatorSettings;
 
+use crate::account_table::{state, why};
 use crate::format::{self, NOTHING};
-use crate::key;
+use crate::limits;
 use crate::output::{Cell, Grid, Look, Tone};
 
 pub(super) fn tested(report: &TestReport, look: &Look) -> String {
@@ -22,32 +23,6 @@ pub(super) fn tested(report: &TestReport, look: &Look) -> String {
 /// One sentence about an account that was paused or resumed.
 pub(super) fn line(account: &AccountView, _: &Look) -> String {
     format::plain(&format!("account {} ({}) is {}", account.name, account.id, account.health.state))
-}
-
-/// All accounts; the daemon's status shows them the same way.
-pub(crate) fn table(accounts: &[AccountView], look: &Look) -> String {
-    if accounts.is_empty() {
-        return "no accounts yet; `relayctl account add` adds one".to_owned();
-    }
-    let columns = ["name", "kind", "state", ">priority", ">weight", ">open", "~limits", "last used", "~why"];
-    let mut grid = Grid::new(look, &columns);
-    for account in accounts {
-        grid.row([
-            account.name.as_str().into(),
-            account.kind.name().into(),
-            state(account),
-            account.priority.to_string().into(),
-            account.weight.to_string().into(),
-            format::count(account.in_flight).into(),
-            key::limits(&account.limits).into(),
-            account
-                .last_used_at
-                .map_or_else(|| "never".to_owned(), |at| format::seen_from(look.now, at))
-                .into(),
-            why(account, look).into(),
-        ]);
-    }
-    grid.text()
 }
 
 pub(super) fn record(account: &AccountView, look: &Look) -> String {
@@ -77,7 +52,7 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
     if let Some(simulator) = account.simulator {
         grid.pair("simulator", simulated(simulator));
     }
-    key::add_limits(&mut grid, &account.limits, look);
+    limits::add_rows(&mut grid, &account.limits, look);
     grid.text()
 }
 
@@ -89,21 +64,4 @@ fn simulated(simulator: SimulatorSettings) -> String {
         format::millis(simulator.chunk_gap_ms),
         simulator.error_percent
     )
-}
-
-fn state(account: &AccountView) -> Cell {
-    let tone = match account.health.state.as_str() {
-        "ok" => Tone::Good,
-        "paused" | "limited" | "overloaded" => Tone::Warning,
-        _ => Tone::Bad,
-    };
-    Cell::toned(account.health.state.as_str(), tone)
-}
-
-fn why(account: &AccountView, look: &Look) -> String {
-    let health = &account.health;
-    let since = health.since.map(|since| format::seen_from(look.now, since));
-    let until = health.until.map(|until| format!("tried again {}", format::seen_from(look.now, until)));
-    let parts: Vec<String> = [health.cause.clone(), since, until].into_iter().flatten().collect();
-    format::list(&parts, NOTHING)
 }

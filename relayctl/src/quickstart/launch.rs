@@ -1,7 +1,5 @@
 //! Starting a daemon in the background, remembering it, and ending the one that was remembered.
 
-use std::env;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, ClientError};
 use crate::failure::Failure;
+use crate::program::relayd_program;
 use crate::prompt;
 
 pub(super) const FIRST_PORT: u16 = 3000;
@@ -61,27 +60,6 @@ impl Started {
     pub(super) fn forget(data: &Path) {
         let _ = fs::remove_file(data.join(RECORD_FILE));
     }
-}
-
-/// Finds the daemon's program: beside this one, else in `PATH`.
-pub(crate) fn relayd_program() -> Result<PathBuf, Failure> {
-    let beside = env::current_exe().ok().map(|program| program.with_file_name("relayd"));
-    let found = find_program(beside, env::var_os("PATH").as_deref());
-    found.ok_or_else(|| {
-        Failure::bad_news(
-            "the program relayd is neither beside relayctl nor in PATH",
-            "build it with `cargo build --release`, or install it",
-        )
-    })
-}
-
-fn find_program(beside: Option<PathBuf>, path: Option<&OsStr>) -> Option<PathBuf> {
-    let in_path = path.into_iter().flat_map(env::split_paths).map(|folder| folder.join("relayd"));
-    beside.into_iter().chain(in_path).find(|program| is_executable(program))
-}
-
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// Starts a daemon in a data folder and waits until it answers.
@@ -218,31 +196,15 @@ pub(super) fn log_in(data: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// A folder of its own for each test, removed at the end.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = env::temp_dir().join(format!("relayctl-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
     #[test]
     fn data_folders_are_made_for_their_owner_alone() {
-        let folder = Folder::new("data");
-        let (new, empty, used) = (folder.0.join("a/b"), folder.0.join("empty"), folder.0.join("used"));
+        let folder = tempfile::tempdir().unwrap();
+        let (new, empty, used) =
+            (folder.path().join("a/b"), folder.path().join("empty"), folder.path().join("used"));
         fs::create_dir(&empty).unwrap();
         fs::create_dir(&used).unwrap();
         fs::write(used.join("file"), "").unwrap();
@@ -252,7 +214,7 @@ mod tests {
             make_private(path).unwrap();
             assert_eq!(mode(path), expected, "{}", path.display());
         }
-        assert_eq!(mode(&folder.0.join("a")), 0o700);
+        assert_eq!(mode(&folder.path().join("a")), 0o700);
     }
 
     #[test]
@@ -263,40 +225,26 @@ mod tests {
     }
 
     #[test]
-    fn the_program_beside_wins_over_the_path() {
-        let folder = Folder::new("program");
-        let make = |name: &str, mode| {
-            let program = folder.0.join(name).join("relayd");
-            fs::create_dir(program.parent().unwrap()).unwrap();
-            fs::write(&program, "").unwrap();
-            fs::set_permissions(&program, Permissions::from_mode(mode)).unwrap();
-            program
-        };
-        let (beside, plain, first) = (make("beside", 0o755), make("plain", 0o644), make("first", 0o755));
-        let path = env::join_paths([plain.parent().unwrap(), first.parent().unwrap()]).unwrap();
-        assert_eq!(find_program(Some(beside.clone()), Some(&path)), Some(beside));
-        assert_eq!(find_program(Some(folder.0.join("relayd")), Some(&path)), Some(first));
-        assert_eq!(find_program(None, None), None);
-    }
-
-    #[test]
     fn what_was_started_is_remembered_privately() {
-        let folder = Folder::new("record");
+        let folder = tempfile::tempdir().unwrap();
         let started =
             Started { pid: 7, listen: "127.0.0.1:3000".to_owned(), started_at: Timestamp::from_millis(5) };
-        assert_eq!(Started::load(&folder.0), None);
-        started.save(&folder.0).unwrap();
-        assert_eq!((Started::load(&folder.0), mode(&folder.0.join(RECORD_FILE))), (Some(started), 0o600));
-        fs::write(folder.0.join(RECORD_FILE), "{broken").unwrap();
-        assert_eq!(Started::load(&folder.0), None);
-        Started::forget(&folder.0);
-        assert!(!folder.0.join(RECORD_FILE).exists());
+        assert_eq!(Started::load(folder.path()), None);
+        started.save(folder.path()).unwrap();
+        assert_eq!(
+            (Started::load(folder.path()), mode(&folder.path().join(RECORD_FILE))),
+            (Some(started), 0o600)
+        );
+        fs::write(folder.path().join(RECORD_FILE), "{broken").unwrap();
+        assert_eq!(Started::load(folder.path()), None);
+        Started::forget(folder.path());
+        assert!(!folder.path().join(RECORD_FILE).exists());
     }
 
     #[test]
     fn only_the_end_of_a_log_is_shown() {
-        let folder = Folder::new("log");
-        let log = folder.0.join(LOG_FILE);
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join(LOG_FILE);
         let lines: Vec<String> = (0..2_000).map(|line| format!("line {line}")).collect();
         fs::write(&log, lines.join("\n")).unwrap();
         let tail = tail(&log).unwrap();

@@ -20,20 +20,17 @@ mod stream;
 
 use exports::Export;
 use launch::Started;
-pub(crate) use launch::relayd_program;
 use plan::{AccountPlan, KeyPlan, Vendor};
 use stream::{Reply, StreamError};
 
-use crate::Ctl;
 use crate::client::{Client, ClientError};
-use crate::daemon::{self, Stopped};
+use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format;
 use crate::place;
-use crate::usage;
+use crate::process;
+use crate::stopping::{self, Stopped};
 
-/// A borrowed key outlives the one request, and little more.
-const BORROWED_FOR: Duration = Duration::from_secs(300);
 /// The ledger learns of a reply within milliseconds of its end.
 const BOOKED_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(25);
@@ -167,9 +164,13 @@ impl<'a> Quickstart<'a> {
         Ok((vendor, name))
     }
 
+    /// Makes a key, after deleting those that interrupted runs left behind.
     async fn key(&self) -> Result<KeyInHand, Failure> {
         let keys = self.client.call(&ListKeys { deleted: false }).await?;
-        match plan::key(&keys) {
+        for left in plan::left_behind(&keys, self.ctl.out.now(), process::lives) {
+            self.client.call(&DeleteKey { key: left.id.to_string() }).await?;
+        }
+        match plan::key(&keys, std::process::id()) {
             KeyPlan::Make => {
                 let name = plan::KEY_NAME.to_owned();
                 let created = self.client.call(&CreateKey { name, ..CreateKey::default() }).await?;
@@ -177,9 +178,7 @@ impl<'a> Quickstart<'a> {
                 Ok(KeyInHand { created, kept: None })
             }
             KeyPlan::Borrow { kept, name } => {
-                let expires_at = Some(self.ctl.out.now().after(BORROWED_FOR));
-                let created =
-                    self.client.call(&CreateKey { name, expires_at, ..CreateKey::default() }).await?;
+                let created = self.client.call(&plan::check_key(name, self.ctl.out.now())).await?;
                 self.ctl.out.say(&format!("key {} ({}) is there already\n", kept.name, kept.hint))?;
                 Ok(KeyInHand { created, kept: Some(kept.hint.clone()) })
             }
@@ -239,7 +238,7 @@ impl<'a> Quickstart<'a> {
         match error {
             StreamError::Show(failure) => failure,
             error => Failure::bad_news(
-                format!("the first request failed: {error}"),
+                format!("the first request failed: {:#}", anyhow::Error::new(error)),
                 format!(
                     "`{} account test {account}` says what the account's upstream answers",
                     self.command()
@@ -292,7 +291,7 @@ impl<'a> Quickstart<'a> {
                 StopReport::new(false, format!("no relayd runs in {}", data.display()))
             }
             (Some(status), Some(started)) if started.is(&status) => {
-                let end = daemon::stop_and_watch(&self.client, &status).await?;
+                let end = stopping::stop_and_watch(&self.client, &status).await?;
                 Started::forget(data);
                 StopReport::new(end == Stopped::Ended, end.told(status.pid))
             }
@@ -337,7 +336,7 @@ fn summary(row: &RequestRow) -> String {
         "{} tokens in, {} out; {}; {}",
         format::count(row.usage.prompt_tokens()),
         format::count(row.usage.answer_tokens()),
-        usage::cost(row),
+        format::cost(row.cost, row.unpriced),
         format::millis(row.total_ms)
     );
     if let Some(first) = row.first_byte_ms {

@@ -2,16 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::admin::{AccountView, AddAccount, KeyView};
-use shared::domain::AccountKind;
+use shared::admin::{AccountView, AddAccount, CreateKey, KeyView};
+use shared::domain::{AccountKind, Timestamp};
 use shared::redact::Secret;
 
 /// Every key that relayd issues begins so, unless its settings say otherwise.
 const OWN_KEY_PREFIX: &str = "cr_";
 /// The name of the key that quickstart makes.
 pub(super) const KEY_NAME: &str = "quickstart";
+/// The names of short-lived keys begin so; the number of the process that made them follows.
+const CHECK_PREFIX: &str = "quickstart-check-";
+/// Who holds short-lived keys.
+const CHECK_OWNER: &str = "relayctl quickstart";
+/// A borrowed key outlives the one request, and little more.
+const BORROWED_FOR: Duration = Duration::from_secs(300);
+/// The end of a key's life is set by this program's clock, its beginning by the daemon's.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
 /// What the first request asks.
 pub(super) const QUESTION: &str = "Say hello in one short sentence.";
 
@@ -187,13 +196,40 @@ pub(super) enum KeyPlan<'a> {
     Borrow { kept: &'a KeyView, name: String },
 }
 
-/// Chooses the key.
-pub(super) fn key(keys: &[KeyView]) -> KeyPlan<'_> {
+/// Chooses the key for a quickstart that runs as this process.
+pub(super) fn key(keys: &[KeyView], pid: u32) -> KeyPlan<'_> {
     let Some(kept) = keys.iter().find(|key| key.name == KEY_NAME) else { return KeyPlan::Make };
-    let name = |number: usize| format!("{KEY_NAME}-check-{number}");
+    let name = |number: usize| match number {
+        1 => format!("{CHECK_PREFIX}{pid}"),
+        number => format!("{CHECK_PREFIX}{pid}-{number}"),
+    };
     // Among one name more than there are keys, one is free.
     let number = (1..=keys.len() + 1).find(|&number| keys.iter().all(|key| key.name != name(number)));
     KeyPlan::Borrow { kept, name: name(number.unwrap_or(0)) }
+}
+
+/// The call that makes a short-lived key.
+pub(super) fn check_key(name: String, now: Timestamp) -> CreateKey {
+    CreateKey {
+        name,
+        owner: Some(CHECK_OWNER.to_owned()),
+        expires_at: Some(now.after(BORROWED_FOR)),
+        ..CreateKey::default()
+    }
+}
+
+/// The short-lived keys that runs left behind which were interrupted: their lives are over, or their processes are
+/// gone. A key is told from a person's own by its name, its holder and its short life together.
+pub(super) fn left_behind(keys: &[KeyView], now: Timestamp, lives: impl Fn(u32) -> bool) -> Vec<&KeyView> {
+    let is_left = |key: &&KeyView| {
+        let Some(end) = key.expires_at.filter(|_| key.owner.as_deref() == Some(CHECK_OWNER)) else {
+            return false;
+        };
+        let pid = key.name.strip_prefix(CHECK_PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        let is_short = end.since(key.created_at) <= BORROWED_FOR + CLOCKS_APART_MAX;
+        pid.is_some_and(|pid| is_short && (end <= now || !lives(pid)))
+    };
+    keys.iter().filter(is_left).collect()
 }
 
 /// The address to call a daemon at that listens on `listen`.
@@ -211,7 +247,6 @@ pub(super) fn reachable(listen: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use shared::admin::HealthView;
-    use shared::domain::Timestamp;
     use shared::domain::key::UsageMode;
 
     use super::*;
@@ -330,10 +365,49 @@ mod tests {
 
     #[test]
     fn a_key_that_was_shown_is_not_replaced() {
-        assert!(matches!(key(&[key_view("alice")]), KeyPlan::Make));
-        let keys = [key_view("quickstart"), key_view("quickstart-check-1"), key_view("quickstart-check-3")];
-        let KeyPlan::Borrow { kept, name } = key(&keys) else { panic!() };
-        assert_eq!((kept.name.as_str(), name.as_str()), ("quickstart", "quickstart-check-2"));
+        assert!(matches!(key(&[key_view("alice")], 7), KeyPlan::Make));
+        for (others, expected) in [
+            (&[][..], "quickstart-check-7"),
+            (&["quickstart-check-7", "quickstart-check-7-3"], "quickstart-check-7-2"),
+        ] {
+            let keys: Vec<_> = others.iter().chain(&["quickstart"]).map(|name| key_view(name)).collect();
+            let KeyPlan::Borrow { kept, name } = key(&keys, 7) else { panic!() };
+            assert_eq!((kept.name.as_str(), name.as_str()), ("quickstart", expected));
+        }
+    }
+
+    #[test]
+    fn only_what_quickstart_left_behind_is_cleaned_up() {
+        let now = Timestamp::from_millis(10_000_000);
+        let ago = |seconds: i64| Timestamp::from_millis(now.as_millis() - seconds * 1_000);
+        let made = |name: &str, ago_s: i64| {
+            let call = check_key(name.to_owned(), ago(ago_s));
+            KeyView {
+                name: call.name,
+                owner: call.owner,
+                expires_at: call.expires_at,
+                created_at: ago(ago_s),
+                ..key_view("")
+            }
+        };
+        let lives = |pid| pid == 7;
+        for (key, is_left) in [
+            (made("quickstart-check-7", 10), false),
+            (made("quickstart-check-8", 10), true),
+            (made("quickstart-check-7-2", 10), false),
+            (made("quickstart-check-8-2", 10), true),
+            (made("quickstart-check-7", 301), true),
+            (made("quickstart-check-mine", 301), false),
+            (made("quickstart", 301), false),
+            (made("alice", 301), false),
+            (KeyView { owner: None, ..made("quickstart-check-8", 301) }, false),
+            (KeyView { owner: Some("me".to_owned()), ..made("quickstart-check-8", 301) }, false),
+            (KeyView { expires_at: None, ..made("quickstart-check-8", 301) }, false),
+            (KeyView { created_at: ago(90_000), ..made("quickstart-check-8", 301) }, false),
+        ] {
+            let left = left_behind(std::slice::from_ref(&key), now, lives);
+            assert_eq!(!left.is_empty(), is_left, "{key:?}");
+        }
     }
 
     #[test]

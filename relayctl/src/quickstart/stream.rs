@@ -28,11 +28,11 @@ const REQUEST_ID: &str = "x-relay-request-id";
 /// Why the request has no complete reply.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
-    #[error("cannot connect to {0}: {1}")]
+    #[error("cannot connect to {0}")]
     Connect(SocketAddr, #[source] io::Error),
     #[error("{0} did not come in time")]
     TooLate(&'static str),
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke")]
     BrokenOff(#[from] hyper::Error),
     #[error("status {status}: {message}")]
     Refused { status: StatusCode, message: String },
@@ -42,7 +42,7 @@ pub(super) enum StreamError {
     EndedEarly,
     #[error("a line of the reply is longer than {} MiB", LINE_BYTES_MAX >> 20)]
     LineTooLong,
-    #[error("the request cannot be written: {0}")]
+    #[error("the request cannot be written")]
     Request(#[from] hyper::http::Error),
     #[error(transparent)]
     Show(Failure),

@@ -101,6 +101,40 @@ fn wrong_usage_is_code_2_and_reaches_no_daemon() {
 }
 
 #[test]
+fn values_that_begin_with_a_hyphen_are_taken_or_told_how_to_write() {
+    let daemon = answering(200, json!([]));
+    for (args, advice) in [
+        (&["usage", "--key", "-x"][..], Some("--key=-x")),
+        (&["usage", "--key", "-y"], Some("--key=-y")),
+        (&["usage", "--since", "-7d"], Some("--since=-7d")),
+        (&["usage", "--model", "--x"], Some("--model=--x")),
+        (&["account", "add", "simulator", "--name", "-x"], Some("--name=-x")),
+        (&["account", "add", "simulator", "--latency-ms", "-5"], Some("--latency-ms=-5")),
+        (&["--socket", "-s", "status"], Some("--socket=-s")),
+        // A value was forgotten, or there is no such flag, or nothing to give a value to.
+        (&["usage", "--key", "--by", "day"], None),
+        (&["usage", "--nosuch", "-x"], None),
+        (&["usage", "--key"], None),
+        (&["usage", "-x"], None),
+    ] {
+        let run = relayctl(&daemon.socket(), args);
+        let tip = advice.map(|form| format!("tip: a value that begins with a hyphen is written {form}\n"));
+        assert_eq!(run.code, 2, "{args:?}");
+        assert!(!run.err.contains("as a value, use"), "{args:?}: {}", run.err);
+        match tip {
+            Some(tip) => assert!(run.err.contains(&tip), "{args:?}: {}", run.err),
+            None => assert!(!run.err.contains("hyphen"), "{args:?}: {}", run.err),
+        }
+    }
+    // Where it is no flag's value, clap's own advice fits.
+    let run = relayctl(&daemon.socket(), &["key", "show", "-x"]);
+    assert!(run.err.contains("use '-- -x'"), "{}", run.err);
+    assert_eq!(relayctl(&daemon.socket(), &["usage", "--key=-x", "--model=-m"]).code, 0);
+    let call = &daemon.calls("/v1/usage")[0];
+    assert_eq!((&call["key"], &call["model"]), (&json!("-x"), &json!("-m")));
+}
+
+#[test]
 fn yes_answers_for_the_person() {
     let daemon = answering(200, key("deleted"));
     let run = relayctl(&daemon.socket(), &["key", "delete", "alice", "--yes"]);
@@ -191,14 +225,30 @@ fn a_closed_pipe_is_no_failure() {
 }
 
 #[test]
-fn checking_a_configuration_passes_on_what_relayd_says() {
+fn checking_a_configuration_says_what_relayd_finds() {
     let folder = Folder::under(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let program = folder.path().join("relayctl");
     fs::hard_link(env!("CARGO_BIN_EXE_relayctl"), &program).unwrap();
     let relayd = folder.path().join("relayd");
-    fs::write(&relayd, "#!/bin/sh\necho \"got $*\"\necho \"line 3: unknown setting\" >&2\nexit 3\n").unwrap();
-    fs::set_permissions(&relayd, fs::Permissions::from_mode(0o755)).unwrap();
-    let run: Run = command(&program).args(["config", "check", "x.toml"]).output().unwrap().into();
-    assert_eq!((run.code, run.out.as_str()), (3, "got --check --config x.toml\n"));
-    assert_eq!(run.err, "line 3: unknown setting\n");
+    let check = |script: &str, args: &[&str]| -> (i32, String, String) {
+        fs::write(&relayd, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&relayd, fs::Permissions::from_mode(0o755)).unwrap();
+        let run: Run = command(&program).args(["config", "check"]).args(args).output().unwrap().into();
+        (run.code, run.out, run.err)
+    };
+    let told = |code, out: &str, err: &str| (code, out.to_owned(), err.to_owned());
+    let is_asked = "test \"$*\" = '--check --config x.toml' && echo fine >&2";
+    let json = ["--output", "json"];
+    assert_eq!(check(is_asked, &["x.toml"]), told(0, "x.toml is valid\n", ""));
+    assert_eq!(
+        check(is_asked, &["x.toml", json[0], json[1]]),
+        told(0, "{\"ok\":true,\"file\":\"x.toml\"}\n", "")
+    );
+    assert_eq!(check("exit 0", &[]), told(0, "the configuration is valid\n", ""));
+    assert_eq!(check("exit 0", &json), told(0, "{\"ok\":true,\"file\":null}\n", ""));
+    let says_no = "echo 'relayd: x.toml:3: there is no x' >&2; exit 3";
+    for args in [&["x.toml"][..], &["x.toml", json[0], json[1]]] {
+        assert_eq!(check(says_no, args), told(1, "", "relayctl: x.toml:3: there is no x\n"));
+    }
+    assert_eq!(check("kill -9 $$", &[]).0, 1);
 }

@@ -152,12 +152,13 @@ fn the_first_run_makes_a_key_and_the_second_borrows_one() {
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     assert!(run.out.contains("export ANTHROPIC_API_KEY=YOUR_QUICKSTART_KEY\n"), "{}", run.out);
     assert!(run.out.contains("stands for the key cr_12ab…9f") && run.out.contains("key create NAME"));
-    let deleted = daemon.calls("/v1/keys/delete");
-    assert_eq!(deleted, [json!({ "key": "key_quickstart-check-1" })]);
-    assert!(daemon.calls("/v1/keys/create")[1]["expires_at"].is_string());
+    let borrowed = daemon.calls("/v1/keys/create")[1].clone();
+    let name = borrowed["name"].as_str().unwrap();
+    assert!(name.starts_with("quickstart-check-") && borrowed["expires_at"].is_string(), "{borrowed}");
+    assert_eq!(daemon.calls("/v1/keys/delete"), [json!({ "key": format!("key_{name}") })]);
     assert_eq!(daemon.calls("/v1/accounts/add").len(), 1, "the account is reused");
     let asked = |key: &str| ("/v1/messages".to_owned(), format!("Bearer {key}"));
-    assert_eq!(*seen.lock().unwrap(), [asked("cr_quickstart"), asked("cr_quickstart-check-1")]);
+    assert_eq!(*seen.lock().unwrap(), [asked("cr_quickstart"), asked(&format!("cr_{name}"))]);
 }
 
 #[test]

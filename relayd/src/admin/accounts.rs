@@ -10,7 +10,7 @@ use shared::domain::account::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, SimulatorSetting
 use shared::domain::{Account, AccountId, AccountKind};
 use shared::redact::Secret;
 
-use super::{Admin, AdminError, EditError, Invalid, Peer, check_name, view};
+use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, view};
 use crate::directory::AccountEntry;
 
 impl Admin {
@@ -140,8 +140,9 @@ impl Admin {
             account.headers = headers;
             changed("headers");
         }
-        if let Some(limits) = call.limits {
-            account.limits = limits;
+        if call.limits.is_some() || !call.limit_changes.is_empty() {
+            let limits = call.limits.unwrap_or(account.limits);
+            account.limits = call.limit_changes.applied(limits).map_err(Invalid::Limit)?;
             changed("limits");
         }
         if call.simulator.is_some() {
@@ -184,7 +185,9 @@ impl Admin {
 
     /// An account by its id or name.
     pub(super) fn account_entry(&self, name: &str) -> Result<Arc<AccountEntry>, AdminError> {
-        self.directory.snapshot().account(name).cloned().ok_or_else(|| AdminError::NoAccount(name.to_owned()))
+        let snapshot = self.directory.snapshot();
+        let names = || snapshot.accounts().iter().map(|entry| entry.account.name.as_str());
+        snapshot.account(name).cloned().ok_or_else(|| AdminError::NoAccount(Missing::among(name, names())))
     }
 
     /// A relay's own key as an upstream's credential would be a loop, or a mix-up.

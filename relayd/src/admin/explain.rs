@@ -1,45 +1,145 @@
 //! Which account would serve a call, and why the others would not: the scheduler's own answer, nothing sent.
 
+use std::sync::Arc;
+
 use shared::admin::{Explain, ExplainedAccount, Explanation};
 use shared::domain::key::Unusable;
 use shared::domain::{ApiKey, Operation, Protocol, Timestamp};
 
 use super::{Admin, AdminError};
 use crate::directory::AccountEntry;
-use crate::scheduler::{Ask, Candidate, RuledOut, pick, rule_out};
+use crate::scheduler::{Ask, Candidate, Rank, RuledOut, rank, rule_out};
 
 impl Admin {
     pub(super) fn explain(&self, call: &Explain) -> Result<Explanation, AdminError> {
         let key = self.key_entry(&call.key)?;
         let now = self.clock.now();
         let snapshot = self.directory.snapshot();
-        let protocol =
-            call.protocol.unwrap_or_else(|| first_spoken(&key.key, &call.model, snapshot.accounts()));
-        let ask = Ask { key: &key.key, model: &call.model, protocol, only: None, affinity: None, now };
-        let candidates =
-            || snapshot.accounts().iter().map(|entry| entry.candidate(Operation::Generate, protocol));
+        let question = Question { key: &key.key, model: &call.model, now, accounts: snapshot.accounts() };
+        let protocol = call.protocol.unwrap_or_else(|| question.native());
         let refused = refused(&key.key, &call.model, now);
-        let chosen = pick(candidates(), &ask).ok().map(|(position, _)| position);
-        let chosen = chosen.filter(|_| refused.is_none());
-        let accounts = candidates().enumerate().map(|(position, candidate)| ExplainedAccount {
-            id: candidate.account.id.clone(),
-            name: candidate.account.name.clone(),
-            chosen: chosen == Some(position),
-            reason: reason(&candidate, &ask, chosen == Some(position)),
-        });
-        let accounts: Vec<_> = accounts.collect();
-        let id = chosen.map(|position| snapshot.accounts()[position].account.id.clone());
-        Ok(Explanation { protocol, refused, chosen: id, accounts })
+        let turns = question.turns(Some(protocol));
+        let explained: Vec<_> = turns
+            .iter()
+            .enumerate()
+            .map(|(turn, account)| {
+                let chosen = turn == 0 && account.is_usable() && refused.is_none();
+                ExplainedAccount {
+                    id: account.candidate.account.id.clone(),
+                    name: account.candidate.account.name.clone(),
+                    chosen,
+                    reason: account.reason(protocol, chosen, refused.is_some()),
+                }
+            })
+            .collect();
+        let is_served =
+            |protocol: &Protocol| question.turns(Some(*protocol)).first().is_some_and(Turn::is_usable);
+        Ok(Explanation {
+            protocol,
+            assumed: call.protocol.is_none(),
+            served_in: Protocol::ALL
+                .into_iter()
+                .filter(|protocol| refused.is_none() && is_served(protocol))
+                .collect(),
+            refused,
+            chosen: explained.first().filter(|account| account.chosen).map(|account| account.id.clone()),
+            accounts: explained,
+        })
     }
 }
 
-/// The first protocol in which an account could serve the model, so that a question without one has an answer.
-fn first_spoken(key: &ApiKey, model: &str, accounts: &[std::sync::Arc<AccountEntry>]) -> Protocol {
-    let serving = accounts.iter().filter(|entry| {
-        key.may_use(entry.account.kind.family(), &entry.account.id) && entry.account.serves(model)
-    });
-    let mut spoken = serving.flat_map(|entry| entry.provider.speaks(Operation::Generate));
-    spoken.next().copied().unwrap_or(Protocol::Messages)
+/// What is asked, and of whom.
+struct Question<'a> {
+    key: &'a ApiKey,
+    model: &'a str,
+    now: Timestamp,
+    accounts: &'a [Arc<AccountEntry>],
+}
+
+/// An account, and why it is ruled out, if so.
+struct Turn<'a> {
+    entry: &'a AccountEntry,
+    candidate: Candidate<'a>,
+    ruled_out: Option<RuledOut>,
+}
+
+impl<'a> Question<'a> {
+    /// All accounts in the order in which they would be tried; those that are ruled out follow, by reason. Without
+    /// a protocol it does not matter which ones an account speaks.
+    fn turns(&self, protocol: Option<Protocol>) -> Vec<Turn<'a>> {
+        let ask = Ask {
+            key: self.key,
+            model: self.model,
+            protocol: protocol.unwrap_or(Protocol::Messages),
+            only: None,
+            affinity: None,
+            now: self.now,
+        };
+        let mut turns: Vec<_> = self
+            .accounts
+            .iter()
+            .map(|entry| {
+                let seen = entry.candidate(Operation::Generate, ask.protocol);
+                let candidate = Candidate { speaks: seen.speaks || protocol.is_none(), ..seen };
+                Turn { entry, candidate, ruled_out: rule_out(&candidate, &ask) }
+            })
+            .collect();
+        turns.sort_by_key(Turn::order);
+        turns
+    }
+
+    /// The protocol that the account which would serve the call speaks first. When none would, that of the one
+    /// which came closest to it.
+    fn native(&self) -> Protocol {
+        let turns = self.turns(None);
+        let serving = turns.first().filter(|turn| turn.ruled_out != Some(RuledOut::OtherModel));
+        let spoken = serving.and_then(|turn| turn.entry.provider.speaks(Operation::Generate).first());
+        spoken.copied().unwrap_or(Protocol::Messages)
+    }
+}
+
+impl Turn<'_> {
+    fn is_usable(&self) -> bool {
+        self.ruled_out.is_none()
+    }
+
+    /// The usable ones by rank, then those whose time will come, then the others by reason.
+    fn order(&self) -> (u8, Option<Timestamp>, Rank) {
+        let (group, until) = match self.ruled_out {
+            None => (0, None),
+            // Kinds of ailments are told apart by their number.
+            Some(RuledOut::Cooling(cooling)) => (1 + cooling.ailment as u8, Some(cooling.until)),
+            Some(RuledOut::Passed(_)) => (10, None),
+            Some(RuledOut::Paused) => (11, None),
+            Some(RuledOut::NotPermitted) => (12, None),
+            Some(RuledOut::OtherProtocol) => (13, None),
+            Some(RuledOut::OtherRoute) => (14, None),
+            Some(RuledOut::OtherModel) => (15, None),
+        };
+        (group, until, rank(&self.candidate))
+    }
+
+    fn reason(&self, protocol: Protocol, is_chosen: bool, is_refused: bool) -> String {
+        let Candidate { account, in_flight, health, .. } = self.candidate;
+        let order =
+            format!("priority {}, {in_flight} in flight, weight {}", account.priority, account.weight);
+        match self.ruled_out {
+            None if is_refused => format!("not asked, as the key is refused: {order}"),
+            None if is_chosen => format!("chosen: {order}"),
+            None => format!("could serve it, comes later: {order}"),
+            Some(RuledOut::NotPermitted) => "the key may not use this account".to_owned(),
+            Some(RuledOut::OtherRoute) => "the client's path leads elsewhere".to_owned(),
+            Some(RuledOut::OtherModel) => "does not serve this model".to_owned(),
+            Some(RuledOut::OtherProtocol) => format!("does not speak {}", protocol.name()),
+            Some(RuledOut::Paused) => "paused".to_owned(),
+            Some(RuledOut::Cooling(cooling)) => {
+                let cause =
+                    health.last().map_or(String::new(), |last| format!(": {}", last.cause.describe()));
+                format!("{} until {}{cause}", cooling.ailment.name(), cooling.until)
+            }
+            Some(RuledOut::Passed(_)) => "passed over".to_owned(),
+        }
+    }
 }
 
 fn refused(key: &ApiKey, model: &str, now: Timestamp) -> Option<String> {
@@ -49,28 +149,5 @@ fn refused(key: &ApiKey, model: &str, now: Timestamp) -> Option<String> {
         Some(Unusable::Expired(at)) => Some(format!("the key expired at {at}")),
         None if !key.may_ask_for(model) => Some("the key's model lists exclude this model".to_owned()),
         None => None,
-    }
-}
-
-fn reason(candidate: &Candidate<'_>, ask: &Ask<'_>, is_chosen: bool) -> String {
-    let account = candidate.account;
-    let order = format!(
-        "priority {}, {} in flight, weight {}",
-        account.priority, candidate.in_flight, account.weight
-    );
-    match rule_out(candidate, ask) {
-        None if is_chosen => format!("chosen: {order}"),
-        None => format!("could serve it, comes later: {order}"),
-        Some(RuledOut::NotPermitted) => "the key may not use this account".to_owned(),
-        Some(RuledOut::OtherRoute) => "the client's path leads elsewhere".to_owned(),
-        Some(RuledOut::OtherModel) => "does not serve this model".to_owned(),
-        Some(RuledOut::OtherProtocol) => format!("does not speak {}", ask.protocol.name()),
-        Some(RuledOut::Paused) => "paused".to_owned(),
-        Some(RuledOut::Cooling(cooling)) => {
-            let cause =
-                candidate.health.last().map_or(String::new(), |last| format!(": {}", last.cause.describe()));
-            format!("{} until {}{cause}", cooling.ailment.name(), cooling.until)
-        }
-        Some(RuledOut::Passed(_)) => "passed over".to_owned(),
     }
 }

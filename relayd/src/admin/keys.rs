@@ -8,7 +8,7 @@ use shared::crypto::{generate_api_key, random};
 use shared::domain::{AccountId, ApiKey, KeyId, Timestamp};
 use shared::redact;
 
-use super::{Admin, AdminError, EditError, Invalid, Peer, check_name, view};
+use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, view};
 use crate::directory::KeyEntry;
 
 impl Admin {
@@ -91,7 +91,9 @@ impl Admin {
             let accounts = self.account_ids(&accounts)?;
             changed.set("accounts", |key| key.accounts = accounts);
         }
-        if let Some(limits) = call.limits {
+        if call.limits.is_some() || !call.limit_changes.is_empty() {
+            let limits = call.limits.unwrap_or_else(|| entry.key.limits.clone());
+            let limits = call.limit_changes.applied(limits).map_err(Invalid::Limit)?;
             changed.set("limits", |key| key.limits = limits);
         }
         if let Some(rates) = call.rates {
@@ -149,7 +151,10 @@ impl Admin {
 
     /// A key by its id or name.
     pub(super) fn key_entry(&self, name: &str) -> Result<Arc<KeyEntry>, AdminError> {
-        self.directory.snapshot().key(name).cloned().ok_or_else(|| AdminError::NoKey(name.to_owned()))
+        let snapshot = self.directory.snapshot();
+        let live = || snapshot.keys().iter().filter(|entry| entry.key.deleted_at.is_none());
+        let names = || live().map(|entry| entry.key.name.as_str());
+        snapshot.key(name).cloned().ok_or_else(|| AdminError::NoKey(Missing::among(name, names())))
     }
 
     fn account_ids(&self, names: &[String]) -> Result<Vec<AccountId>, AdminError> {

@@ -12,6 +12,7 @@ mod socket;
 mod usage;
 mod view;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,7 +23,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
-use shared::domain::Timestamp;
+use shared::domain::{NoSuchLimit, Timestamp};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,7 @@ use crate::clock::Clock;
 use crate::directory::{Directory, DirectoryError, EditError, PricesError};
 use crate::events::Events;
 use crate::ledger::Ledger;
+use crate::near::nearest;
 use crate::store::StoreError;
 use crate::upstream::Upstream;
 
@@ -96,11 +98,14 @@ enum AdminError {
     #[error("{0}")]
     Invalid(Invalid),
     /// There is no such key.
-    #[error("there is no key {0:?}")]
-    NoKey(String),
+    #[error("there is no key {}", .0)]
+    NoKey(Missing),
     /// There is no such account.
-    #[error("there is no account {0:?}")]
-    NoAccount(String),
+    #[error("there is no account {}", .0)]
+    NoAccount(Missing),
+    /// No price of the model was set by hand.
+    #[error("no price is set by hand for {}", .0)]
+    NotSet(Missing),
     /// Keys are bound to the account.
     #[error("keys are bound to this account: {}", .0.join(", "))]
     Bound(Vec<String>),
@@ -113,6 +118,29 @@ enum AdminError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A name that stands for nothing, and the one that may be meant.
+#[derive(Debug)]
+struct Missing {
+    name: String,
+    near: Option<String>,
+}
+
+impl Missing {
+    fn among<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let near = nearest(name, known.map(|known| (known, known)));
+        Self { name: name.to_owned(), near: near.map(str::to_owned) }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.near {
+            Some(near) => write!(f, "{:?}; did you mean {near:?}?", self.name),
+            None => write!(f, "{:?}", self.name),
+        }
+    }
 }
 
 /// What is wrong with a call's values.
@@ -167,9 +195,15 @@ enum Invalid {
     /// Over before it began.
     #[error("the end of a key's life lies in the future")]
     PastEnd,
+    /// A limit that is not there cannot be taken away.
+    #[error(transparent)]
+    Limit(NoSuchLimit),
     /// A deleted key stays deleted.
     #[error("the key is deleted")]
     Deleted,
+    /// All prices that were set would be taken back, one by one.
+    #[error("no price of {0} would be left; `relayctl pricing unset {0}` takes all of them back")]
+    NoPriceLeft(String),
     /// A price for nothing.
     #[error("a price is for one model: its exact name, 1 to 256 characters, no pattern")]
     Model,
@@ -193,8 +227,16 @@ impl AdminError {
             Self::Invalid(_) | Self::Prices(PricesError::List(_) | PricesError::Price(_)) => {
                 (ProblemCode::Invalid, None)
             }
+            Self::NoKey(missing) | Self::NoAccount(missing) | Self::NotSet(missing)
+                if missing.near.is_some() =>
+            {
+                (ProblemCode::NotFound, None)
+            }
             Self::NoKey(_) => (ProblemCode::NotFound, Some("`relayctl key list` shows all keys")),
             Self::NoAccount(_) => (ProblemCode::NotFound, Some("`relayctl account list` shows all accounts")),
+            Self::NotSet(_) | Self::Prices(PricesError::NotSet) => {
+                (ProblemCode::NotFound, Some("`relayctl pricing show` says where each price comes from"))
+            }
             Self::Bound(_) => (
                 ProblemCode::Conflict,
                 Some("`--force` removes it all the same; these keys then have no account"),
@@ -227,8 +269,6 @@ const fn status_of(code: ProblemCode) -> StatusCode {
 
 /// A call's reply as JSON, or why it failed.
 type Answer = Result<Bytes, AdminError>;
-/// The same, or nothing where no such call is.
-type Dispatched = Result<Option<Bytes>, AdminError>;
 
 impl Admin {
     /// Answers one call.
@@ -265,71 +305,69 @@ impl Admin {
 
     /// Finds the call of a path; `None` if there is none.
     async fn dispatch(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
-        let answer = match path.split('/').nth(2) {
-            Some("keys" | "limits") => self.dispatch_keys(path, body, peer).await,
-            Some("accounts") => self.dispatch_accounts(path, body, peer).await,
-            Some("prices") => self.dispatch_prices(path, body, peer).await,
-            _ => self.dispatch_others(path, body, peer).await,
-        };
-        answer.transpose()
+        match path.split('/').nth(2) {
+            Some("keys") => self.dispatch_key(path, body, peer).await,
+            Some("accounts") => self.dispatch_account(path, body, peer).await,
+            Some("prices" | "limits") => self.dispatch_rule(path, body, peer).await,
+            _ => self.dispatch_question(path, body, peer).await,
+        }
     }
 
-    async fn dispatch_keys(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
-        Ok(Some(match path {
-            api::CreateKey::PATH => handle(body, async |call| self.create_key(call, peer).await).await?,
-            api::ListKeys::PATH => handle(body, async |call| self.list_keys(&call).await).await?,
-            api::ShowKey::PATH => handle(body, async |call| self.show_key(&call).await).await?,
-            api::UpdateKey::PATH => handle(body, async |call| self.update_key(call, peer).await).await?,
-            api::DeleteKey::PATH => handle(body, async |call| self.delete_key(&call, peer).await).await?,
-            api::ListLimits::PATH => {
-                handle(body, async |_: api::ListLimits| self.list_limits().await).await?
-            }
-            api::SetLimits::PATH => handle(body, async |call| self.set_limits(call, peer).await).await?,
-            _ => return Ok(None),
-        }))
+    async fn dispatch_key(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
+            api::CreateKey::PATH => handle(body, async |call| self.create_key(call, peer).await).await,
+            api::ListKeys::PATH => handle(body, async |call| self.list_keys(&call).await).await,
+            api::ShowKey::PATH => handle(body, async |call| self.show_key(&call).await).await,
+            api::UpdateKey::PATH => handle(body, async |call| self.update_key(call, peer).await).await,
+            api::DeleteKey::PATH => handle(body, async |call| self.delete_key(&call, peer).await).await,
+            _ => return None,
+        })
     }
 
-    async fn dispatch_accounts(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
-        Ok(Some(match path {
-            api::AddAccount::PATH => handle(body, async |call| self.add_account(call, peer).await).await?,
+    async fn dispatch_account(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
+            api::AddAccount::PATH => handle(body, async |call| self.add_account(call, peer).await).await,
             api::ListAccounts::PATH => {
-                handle(body, async |_: api::ListAccounts| self.list_accounts().await).await?
+                handle(body, async |_: api::ListAccounts| self.list_accounts().await).await
             }
-            api::ShowAccount::PATH => handle(body, async |call| self.show_account(&call).await).await?,
+            api::ShowAccount::PATH => handle(body, async |call| self.show_account(&call).await).await,
             api::UpdateAccount::PATH => {
-                handle(body, async |call| self.update_account(call, peer).await).await?
+                handle(body, async |call| self.update_account(call, peer).await).await
             }
-            api::TestAccount::PATH => handle(body, async |call| self.test_account(&call).await).await?,
+            api::TestAccount::PATH => handle(body, async |call| self.test_account(&call).await).await,
             api::RemoveAccount::PATH => {
-                handle(body, async |call| self.remove_account(&call, peer).await).await?
+                handle(body, async |call| self.remove_account(&call, peer).await).await
             }
-            _ => return Ok(None),
-        }))
+            _ => return None,
+        })
     }
 
-    async fn dispatch_prices(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
-        Ok(Some(match path {
-            api::ShowPrices::PATH => handle(body, async |call| Ok(self.show_prices(&call))).await?,
-            api::UpdatePrices::PATH => {
-                handle(body, async |call| self.update_prices(call, peer).await).await?
-            }
-            api::SetPrice::PATH => handle(body, async |call| self.set_price(&call, peer).await).await?,
-            _ => return Ok(None),
-        }))
+    /// Prices, and limits that keys share.
+    async fn dispatch_rule(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
+            api::ShowPrices::PATH => handle(body, async |call| Ok(self.show_prices(&call))).await,
+            api::UpdatePrices::PATH => handle(body, async |call| self.update_prices(call, peer).await).await,
+            api::SetPrice::PATH => handle(body, async |call| self.set_price(&call, peer).await).await,
+            api::UnsetPrice::PATH => handle(body, async |call| self.unset_price(call, peer).await).await,
+            api::ListLimits::PATH => handle(body, async |_: api::ListLimits| self.list_limits().await).await,
+            api::SetLimits::PATH => handle(body, async |call| self.set_limits(call, peer).await).await,
+            _ => return None,
+        })
     }
 
-    async fn dispatch_others(&self, path: &str, body: &[u8], peer: Peer) -> Dispatched {
-        Ok(Some(match path {
-            api::ShowStatus::PATH => handle(body, async |_: api::ShowStatus| self.status().await).await?,
-            api::StopDaemon::PATH => handle(body, async |_: api::StopDaemon| Ok(self.stop(peer))).await?,
-            api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await?,
-            api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await?,
-            api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await?,
-            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await?,
-            api::ListEvents::PATH => handle(body, async |call| Ok(self.list_events(&call))).await?,
-            api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await?,
-            _ => return Ok(None),
-        }))
+    /// The daemon itself, and what happened.
+    async fn dispatch_question(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
+        Some(match path {
+            api::ShowStatus::PATH => handle(body, async |_: api::ShowStatus| self.status().await).await,
+            api::StopDaemon::PATH => handle(body, async |_: api::StopDaemon| Ok(self.stop(peer))).await,
+            api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await,
+            api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await,
+            api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await,
+            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await,
+            api::ListEvents::PATH => handle(body, async |call| Ok(self.list_events(&call))).await,
+            api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await,
+            _ => return None,
+        })
     }
 
     /// An audit entry for a change that a caller makes now.

@@ -1,8 +1,9 @@
 //! Calls about prices.
 
-use shared::admin::{PriceView, PricesUpdated, SetPrice, ShowPrices, UpdatePrices};
+use shared::admin::{PriceUnset, PriceView, PricesUpdated, SetPrice, ShowPrices, UnsetPrice, UpdatePrices};
 
-use super::{Admin, AdminError, Invalid, Peer};
+use super::{Admin, AdminError, Invalid, Missing, Peer, PricesError};
+use crate::pricing::SetPriceError;
 
 const MODEL_BYTES_MAX: usize = 256;
 
@@ -26,7 +27,27 @@ impl Admin {
         }
         let fields = call.prices.keys().cloned().collect();
         let audit = self.audit(peer, "prices.set", &call.model, &call.model, fields);
-        self.directory.set_price(&call.model, &call.prices, audit).await?;
+        let set = self.directory.set_price(&call.model, &call.prices, audit).await;
+        set.map_err(|error| match error {
+            PricesError::Price(SetPriceError::NothingLeft) => Invalid::NoPriceLeft(call.model.clone()).into(),
+            error => AdminError::from(error),
+        })?;
         self.directory.prices().view(&call.model).ok_or_else(|| Invalid::Model.into())
+    }
+
+    pub(super) async fn unset_price(&self, call: UnsetPrice, peer: Peer) -> Result<PriceUnset, AdminError> {
+        let UnsetPrice { model } = call;
+        let audit = self.audit(peer, "prices.unset", &model, &model, Vec::new());
+        let unset = self.directory.unset_price(&model, audit).await;
+        unset.map_err(|error| match error {
+            PricesError::NotSet => self.not_set(&model),
+            error => error.into(),
+        })?;
+        Ok(PriceUnset { now: self.directory.prices().view(&model), model })
+    }
+
+    fn not_set(&self, model: &str) -> AdminError {
+        let prices = self.directory.prices();
+        AdminError::NotSet(Missing::among(model, prices.names_set()))
     }
 }

@@ -6,7 +6,7 @@ use shared::admin::{AuditEntry, ListAudit, ListRequests, RequestRow, SumUsage, U
 use shared::domain::limit::CalendarUnit;
 use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Zone};
 
-use super::{Admin, AdminError};
+use super::{Admin, AdminError, Missing};
 use crate::directory::Snapshot;
 use crate::limits;
 use crate::store::{Closed, Rollup, RollupKey, RollupQuery, RowQuery};
@@ -18,7 +18,8 @@ impl Admin {
     pub(super) async fn sum_usage(&self, call: &SumUsage) -> Result<Vec<UsageRow>, AdminError> {
         self.settle().await;
         let snapshot = self.directory.snapshot();
-        let (key, account) = subjects(&snapshot, call.key.as_deref(), call.account.as_deref());
+        let key = past_key(&snapshot, call.key.as_deref())?;
+        let account = past_account(&snapshot, call.account.as_deref())?;
         let zone = self.directory.zone();
         let hour = |time| limits::start_of(CalendarUnit::Hour, zone, time);
         // An hour counts whole, so that its start is below the end that was asked for.
@@ -36,7 +37,8 @@ impl Admin {
     pub(super) async fn list_requests(&self, call: ListRequests) -> Result<Vec<RequestRow>, AdminError> {
         self.settle().await;
         let snapshot = self.directory.snapshot();
-        let (key, account) = subjects(&snapshot, call.key.as_deref(), call.account.as_deref());
+        let key = past_key(&snapshot, call.key.as_deref())?;
+        let account = past_account(&snapshot, call.account.as_deref())?;
         let limit = call.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX);
         let query = RowQuery {
             since: call.since,
@@ -64,16 +66,19 @@ impl Admin {
     }
 }
 
-/// The key and the account that a question is about. Rows outlive records: what is no name that is known may be
-/// the id of a record that is gone.
-fn subjects(
-    snapshot: &Snapshot,
-    key: Option<&str>,
-    account: Option<&str>,
-) -> (Option<KeyId>, Option<AccountId>) {
-    let key = key.map(|name| snapshot.past_key(name).cloned().unwrap_or_else(|| name.into()));
-    let account = account.map(|name| snapshot.past_account(name).cloned().unwrap_or_else(|| name.into()));
-    (key, account)
+/// The key that a question is about, if it is about one: also one that is deleted.
+fn past_key(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<KeyId>, AdminError> {
+    let names = || snapshot.keys().iter().map(|entry| entry.key.name.as_str());
+    let known =
+        |name| snapshot.past_key(name).ok_or_else(|| AdminError::NoKey(Missing::among(name, names())));
+    Ok(name.map(known).transpose()?.cloned())
+}
+
+/// The account that a question is about, if it is about one: also one that was removed.
+fn past_account(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<AccountId>, AdminError> {
+    let missing = |name| AdminError::NoAccount(Missing::among(name, snapshot.past_account_names()));
+    let known = |name| snapshot.past_account(name).ok_or_else(|| missing(name));
+    Ok(name.map(known).transpose()?.cloned())
 }
 
 fn label(by: UsageBy, place: &RollupKey, snapshot: &Snapshot, zone: &Zone) -> (Option<String>, String) {

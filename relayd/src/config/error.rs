@@ -42,22 +42,22 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{place}: {}", source.message())]
+    #[error("{place}: {}", cause.message())]
     Syntax {
         /// Where.
         place: Place,
-        /// Why.
-        source: Box<toml::de::Error>,
+        /// Why. It is told in the sentence: as a source it would be told again, and with lines of the file.
+        cause: Box<toml::de::Error>,
     },
     /// There is no such setting or section.
-    #[error("{place}: there is no {key}; did you mean {nearest}?")]
+    #[error("{place}: there is no {key}; {}", meant(nearest.as_deref()))]
     Unknown {
         /// Where.
         place: Place,
         /// What was written.
         key: String,
-        /// The name that is nearest to it.
-        nearest: String,
+        /// The name that may be meant.
+        nearest: Option<String>,
     },
     /// What must be a section is something else.
     #[error("{place}: {key} is a section: write [{key}] on a line of its own and its settings below")]
@@ -80,7 +80,7 @@ pub enum ConfigError {
         default: String,
     },
     /// The value is of the right kind, and wrong.
-    #[error("{place}: {key}: {}; the default is {default}", source.message())]
+    #[error("{place}: {key}: {}; the default is {default}", cause.message())]
     WrongValue {
         /// Where.
         place: Place,
@@ -88,8 +88,8 @@ pub enum ConfigError {
         key: String,
         /// The default value.
         default: String,
-        /// Why.
-        source: Box<toml::de::Error>,
+        /// Why. It is told in the sentence: as a source it would be told again, and with lines of the file.
+        cause: Box<toml::de::Error>,
     },
     /// A number is too small or too large.
     #[error("{place}: {key} is {value}; it must be {least} to {most}")]
@@ -129,4 +129,11 @@ pub enum ConfigError {
         /// What must be true of it, as the rest of a sentence.
         rule: &'static str,
     },
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(
+        || "config.example.toml has every setting".to_owned(),
+        |nearest| format!("did you mean {nearest}?"),
+    )
 }

@@ -102,14 +102,14 @@ fn with(table: &mut Table, entry: &Entry, known: &Table) -> Result<Config, Confi
     if let Some(section) = table.get_mut(&entry.section).and_then(toml::Value::as_table_mut) {
         section.insert(entry.key.clone(), entry.value.clone());
     }
-    Config::deserialize(table.clone()).map_err(|source| ConfigError::WrongValue {
+    Config::deserialize(table.clone()).map_err(|cause| ConfigError::WrongValue {
         place: entry.place.clone(),
         key: format!("{}.{}", entry.section, entry.key),
         default: known
             .get(&entry.section)
             .and_then(|section| section.get(&entry.key))
             .map_or_else(String::new, toml::Value::to_string),
-        source: Box::new(source),
+        cause: Box::new(cause),
     })
 }
 

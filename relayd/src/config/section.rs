@@ -336,9 +336,14 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// The file with the sealing key, if it is named.
+    pub fn named_sealing_key_file(&self) -> Option<&Path> {
+        named(&self.sealing_key_file)
+    }
+
     /// The file with the sealing key.
     pub fn sealing_key_file(&self, data: &Path) -> PathBuf {
-        named(&self.sealing_key_file).map_or_else(|| data.join("sealing.key"), Path::to_owned)
+        self.named_sealing_key_file().map_or_else(|| data.join("sealing.key"), Path::to_owned)
     }
 }
 

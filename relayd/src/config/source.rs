@@ -6,6 +6,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::error::{ConfigError, Place};
+use crate::near::nearest;
 
 /// What the names of environment variables that make settings begin with.
 const VARIABLE_PREFIX: &str = "RELAYD__";
@@ -28,7 +29,7 @@ pub(super) fn file_entries(path: &Path, text: &str, known: &Table) -> Result<Vec
     let place = |at: usize| Place::File { path: path.to_owned(), line: line(text, at) };
     let syntax = |error: toml::de::Error| ConfigError::Syntax {
         place: place(error.span().map_or(0, |span| span.start)),
-        source: Box::new(error),
+        cause: Box::new(error),
     };
     // Once with the positions of the names, once with the values.
     let positions = DeTable::parse(text).map_err(syntax)?;
@@ -71,13 +72,10 @@ fn variable_entry(name: String, text: String, known: &Table) -> Result<Entry, Co
     match found {
         Some((section, key, value)) => entry(section, key, value, Place::Variable(name), known),
         None => {
-            let names = dotted(known)
-                .map(|key| format!("{VARIABLE_PREFIX}{}", key.to_uppercase().replace('.', "__")));
-            Err(ConfigError::Unknown {
-                nearest: nearest(&name, names),
-                place: Place::Variable(name),
-                key: path.replace("__", "."),
-            })
+            let (section, key) = path.split_once("__").unwrap_or(("", &path));
+            let nearest = nearest_setting(section, key, known)
+                .map(|meant| format!("{VARIABLE_PREFIX}{}", meant.to_uppercase().replace('.', "__")));
+            Err(ConfigError::Unknown { nearest, key: path.replace("__", "."), place: Place::Variable(name) })
         }
     }
 }
@@ -124,16 +122,26 @@ fn wanted(default: &Value, value: &Value) -> Option<&'static str> {
     }
 }
 
+/// A name at the top is a section's, or that of a setting outside its section; a setting's name may be right in
+/// another section.
 fn unknown(name: &str, place: Place, known: &Table) -> ConfigError {
-    let nearest = if name.contains('.') {
-        nearest(name, dotted(known))
-    } else {
-        // A name at the top is a section's, or that of a setting outside its section.
-        let sections = known.keys().map(|section| (section.clone(), section.clone()));
-        let settings = dotted(known).map(|key| (key.rsplit('.').next().unwrap_or_default().to_owned(), key));
-        nearest_by(name, sections.chain(settings))
+    let nearest = match name.split_once('.') {
+        Some((section, key)) => nearest_setting(section, key, known),
+        None => {
+            let sections = known.keys().map(|section| (section.clone(), section.clone()));
+            nearest(name, sections).or_else(|| nearest_setting("", name, known))
+        }
     };
     ConfigError::Unknown { place, key: name.to_owned(), nearest }
+}
+
+/// The setting that is meant, as `section.key`: one of the section before one of the others.
+fn nearest_setting(section: &str, key: &str, known: &Table) -> Option<String> {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let (own, others): (Vec<_>, Vec<_>) =
+        dotted(known).partition(|name| name.split_once('.').is_some_and(|(of, _)| of == section));
+    let [own, others] = [own, others].map(|names| names.into_iter().map(|name| (last(&name), name)));
+    nearest(key, own).or_else(|| nearest(key, others))
 }
 
 /// The names of all settings, as `section.key`.
@@ -142,16 +150,6 @@ pub(super) fn dotted(known: &Table) -> impl Iterator<Item = String> + '_ {
         let keys = settings.as_table().into_iter().flat_map(Table::keys);
         keys.map(move |key| format!("{section}.{key}"))
     })
-}
-
-fn nearest(name: &str, names: impl Iterator<Item = String>) -> String {
-    nearest_by(name, names.map(|candidate| (candidate.clone(), candidate)))
-}
-
-/// Of pairs of a name and what to call it, the second half of the nearest.
-fn nearest_by(name: &str, names: impl Iterator<Item = (String, String)>) -> String {
-    let distance = |candidate: &str| strsim::damerau_levenshtein(name, candidate);
-    names.min_by_key(|(candidate, _)| distance(candidate)).map(|(_, shown)| shown).unwrap_or_default()
 }
 
 fn line(text: &str, at: usize) -> usize {

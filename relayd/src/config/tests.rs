@@ -99,6 +99,15 @@ fn refusals_of_names_say_where_and_what_would_be_right() {
         ("[sever]\n", "relayd.toml:1: there is no sever; did you mean server?"),
         ("workers = 1\n", "relayd.toml:1: there is no workers; did you mean server.workers?"),
         (
+            "[server]\nattempts = 1\n",
+            "relayd.toml:2: there is no server.attempts; did you mean failover.attempts?",
+        ),
+        (
+            "[server]\nbody = 1\n",
+            "relayd.toml:2: there is no server.body; config.example.toml has every setting",
+        ),
+        ("[database]\n", "relayd.toml:1: there is no database; config.example.toml has every setting"),
+        (
             "server = 1\n",
             "relayd.toml:1: server is a section: write [server] on a line of its own and its settings below",
         ),
@@ -178,7 +187,17 @@ fn refusals_of_variables_name_them() {
             "1",
             "RELAYD__SERVER__WORKER: there is no server.worker; did you mean RELAYD__SERVER__WORKERS?",
         ),
-        ("RELAYD__SERVER", "1", "RELAYD__SERVER: there is no server; did you mean RELAYD__SERVER__CORS?"),
+        ("RELAYD__SERVER", "1", "RELAYD__SERVER: there is no server; config.example.toml has every setting"),
+        (
+            "RELAYD__SEVER__WORKERS",
+            "1",
+            "RELAYD__SEVER__WORKERS: there is no sever.workers; did you mean RELAYD__SERVER__WORKERS?",
+        ),
+        (
+            "RELAYD__SOMETHING__ELSE",
+            "1",
+            "RELAYD__SOMETHING__ELSE: there is no something.else; config.example.toml has every setting",
+        ),
         (
             "RELAYD__SERVER__WORKERS",
             "many",

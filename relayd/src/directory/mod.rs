@@ -134,10 +134,17 @@ impl Snapshot {
     /// The account that an id or a name stands for in questions about the past: the one that has the name, else
     /// the last that had it.
     pub fn past_account(&self, name: &str) -> Option<&AccountId> {
-        let had = || self.removed.iter().filter(|(_, removed)| removed.name == name);
+        let is_meant = |(id, removed): &(&AccountId, &Removed)| id.as_str() == name || removed.name == name;
+        let had = || self.removed.iter().filter(is_meant);
         self.account(name)
             .map(|entry| &entry.account.id)
             .or_else(|| had().max_by_key(|(_, removed)| removed.at).map(|(id, _)| id))
+    }
+
+    /// The names of all accounts that are or were.
+    pub fn past_account_names(&self) -> impl Iterator<Item = &str> {
+        let removed = self.removed.values().map(|removed| removed.name.as_str());
+        self.accounts.iter().map(|entry| entry.account.name.as_str()).chain(removed)
     }
 
     /// The key that an id or a name stands for in questions about the past.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shared::admin::{AuditEntry, PricesUpdated};
+use tokio::sync::OwnedMutexGuard;
 
 use super::edit::to_its_end;
 use super::{Directory, DirectoryError, EditError, parse};
@@ -26,6 +27,9 @@ pub enum PricesError {
     /// A price cannot be used.
     #[error(transparent)]
     Price(#[from] SetPriceError),
+    /// There is none to take back.
+    #[error("the model has no price that was set by hand")]
+    NotSet,
     /// They cannot be stored.
     #[error(transparent)]
     Edit(#[from] EditError),
@@ -118,25 +122,55 @@ impl Directory {
         Ok(updated)
     }
 
-    /// Sets the price of one model by hand.
+    /// Sets prices of one model by hand, beside those that were set before; `None` takes a class back.
     pub async fn set_price(
         self: &Arc<Self>,
         model: &str,
-        prices: &BTreeMap<String, String>,
+        changes: &BTreeMap<String, Option<String>>,
         audit: AuditEntry,
     ) -> Result<(), PricesError> {
         let changing = self.change().await;
-        SetPrices::parse(prices)?;
+        let (before, read) = self.set_by_hand(model).await?;
+        let prices = pricing::merged(before, changes)?;
+        self.put_prices(changing, model, (prices, read), audit).await
+    }
+
+    /// Takes back the prices of one model that were set by hand. The record stays, empty: a version of the prices
+    /// that was in force must not come again.
+    pub async fn unset_price(self: &Arc<Self>, model: &str, audit: AuditEntry) -> Result<(), PricesError> {
+        let changing = self.change().await;
+        let (before, read) = self.set_by_hand(model).await?;
+        if before.is_empty() {
+            return Err(PricesError::NotSet);
+        }
+        self.put_prices(changing, model, (BTreeMap::new(), read), audit).await
+    }
+
+    /// The prices of a model that are set by hand, and the version of their record.
+    async fn set_by_hand(&self, model: &str) -> Result<(BTreeMap<String, String>, Option<u64>), EditError> {
         let id = format!("{SET}{model}");
-        let read = self.store.record(RecordKind::Price, &id).await?.map(|record| record.version);
-        let value = serde_json::to_vec(prices).map_err(EditError::from)?;
+        let Some(record) = self.store.record(RecordKind::Price, &id).await? else {
+            return Ok((BTreeMap::new(), None));
+        };
+        Ok((parse(&id, &record.value)?, Some(record.version)))
+    }
+
+    async fn put_prices(
+        self: &Arc<Self>,
+        changing: OwnedMutexGuard<()>,
+        model: &str,
+        (prices, read): (BTreeMap<String, String>, Option<u64>),
+        audit: AuditEntry,
+    ) -> Result<(), PricesError> {
+        let value = serde_json::to_vec(&prices).map_err(EditError::from)?;
+        let write = price_write(format!("{SET}{model}"), read, value, Some(audit));
         let directory = Arc::clone(self);
-        let set = to_its_end(async move {
+        let put = to_its_end(async move {
             let _changing = changing;
-            directory.store.write(vec![price_write(id, read, value, Some(audit))]).await?;
+            directory.store.write(vec![write]).await?;
             Ok(directory.refresh_prices().await?)
         });
-        Ok(set.await?)
+        Ok(put.await?)
     }
 
     async fn price_sources(&self) -> Result<Sources, DirectoryError> {
@@ -153,7 +187,8 @@ impl Directory {
             match id.strip_prefix(SET) {
                 Some(model) => {
                     let prices: BTreeMap<String, String> = parse(&id, &value)?;
-                    // What was accepted once is still a price; a newer version may know more classes.
+                    // What was accepted once is still a price; a newer version may know more classes. What was
+                    // taken back is empty, and no price.
                     if let Ok(prices) = SetPrices::parse(&prices) {
                         sources.set.insert(model.to_owned(), prices);
                     }

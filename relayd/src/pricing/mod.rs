@@ -16,7 +16,7 @@ use shared::admin::PriceView;
 use shared::domain::{Glob, NanoUsd, Rates, ServiceTier, Usage, UsageClass};
 
 pub use list::{ParsedList, PriceError, parse};
-pub use set::{SetPriceError, SetPrices};
+pub use set::{SetPriceError, SetPrices, merged};
 
 use model::ModelPrice;
 pub use model::TokenMax;
@@ -116,6 +116,12 @@ impl PriceTable {
     /// The models that have a price.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.models.keys().map(AsRef::as_ref)
+    }
+
+    /// The models whose price was set by hand.
+    pub fn names_set(&self) -> impl Iterator<Item = &str> {
+        let set = self.models.iter().filter(|(_, (source, _))| *source == Source::Set);
+        set.map(|(name, _)| name.as_ref())
     }
 
     /// The table's version, which every row priced by it names.

@@ -321,6 +321,36 @@ fn a_price_set_by_hand_beats_a_file_beats_the_built_in() {
 }
 
 #[test]
+fn prices_set_by_hand_are_merged_by_class() {
+    let owned = |prices: &[(&str, &str)]| -> BTreeMap<String, String> {
+        prices.iter().map(|&(class, price)| (class.to_owned(), price.to_owned())).collect()
+    };
+    let before = owned(&[("input", "3"), ("output", "15"), ("of_the_future", "1")]);
+    for (changes, expected) in [
+        (
+            &[("input", Some("$2"))][..],
+            Ok(owned(&[("input", "$2"), ("output", "15"), ("of_the_future", "1")])),
+        ),
+        (
+            &[("cache_read", Some("1")), ("output", None), ("reasoning", None)],
+            Ok(owned(&[("input", "3"), ("cache_read", "1"), ("of_the_future", "1")])),
+        ),
+        (&[], Err("at least one price is needed, such as input".to_owned())),
+        (&[("of_the_future", None)], Err("\"of_the_future\" is no class of usage".to_owned())),
+        (&[("input", Some("cheap"))], Err("the price of input is written like 3.00".to_owned())),
+    ] {
+        let changes = changes.iter().map(|(class, price)| ((*class).to_owned(), price.map(str::to_owned)));
+        match (merged(before.clone(), &changes.collect()), expected) {
+            (Ok(prices), expected) => assert_eq!(Ok(prices), expected),
+            (Err(error), Err(part)) => assert!(error.to_string().starts_with(&part), "{error}"),
+            (Err(error), Ok(_)) => panic!("{error}"),
+        }
+    }
+    let all = BTreeMap::from([("input".to_owned(), None)]);
+    assert_eq!(merged(owned(&[("input", "3")]), &all), Err(SetPriceError::NothingLeft));
+}
+
+#[test]
 fn prices_set_by_hand_are_checked() {
     for (prices, sentence) in [
         (&[][..], "at least one price is needed, such as input"),

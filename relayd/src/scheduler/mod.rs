@@ -132,13 +132,22 @@ fn serves(account: &Account, ask: &Ask<'_>) -> bool {
     }
 }
 
-/// Chooses the account for a call: the session's, while it is usable; else the lowest priority number, then the
-/// least in flight for its weight, then the least recently used. Gives its position.
+/// What accounts that can serve a call are ordered by: the least comes first.
+pub type Rank = (u8, u64, Timestamp);
+
+/// Where an account stands among others: by priority number, then by what is in flight for its weight, then by
+/// when it was last used.
+pub fn rank(candidate: &Candidate<'_>) -> Rank {
+    let load = candidate.in_flight.saturating_mul(1_000) / u64::from(candidate.account.weight.max(1));
+    (candidate.account.priority, load, candidate.last_used)
+}
+
+/// Chooses the account for a call: the session's, while it is usable; else the first by rank. Gives its position.
 pub fn pick<'a>(
     candidates: impl Iterator<Item = Candidate<'a>>,
     ask: &Ask<'_>,
 ) -> Result<(usize, Chosen), NoAccount> {
-    let mut best: Option<((u8, u64, Timestamp), usize)> = None;
+    let mut best: Option<(Rank, usize)> = None;
     let mut none = Vacancy::default();
     for (position, candidate) in candidates.enumerate() {
         if let Some(reason) = rule_out(&candidate, ask) {
@@ -148,8 +157,7 @@ pub fn pick<'a>(
         if ask.affinity == Some(position) {
             return Ok((position, Chosen::Affinity));
         }
-        let load = candidate.in_flight.saturating_mul(1_000) / u64::from(candidate.account.weight.max(1));
-        let rank = (candidate.account.priority, load, candidate.last_used);
+        let rank = rank(&candidate);
         if best.is_none_or(|(lowest, _)| rank < lowest) {
             best = Some((rank, position));
         }

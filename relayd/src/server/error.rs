@@ -16,8 +16,8 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServerError {
     /// Nothing is at this path.
-    #[error("there is nothing here; the nearest route is {nearest}")]
-    NoRoute { nearest: &'static str },
+    #[error("there is nothing here; {}", instead(*nearest))]
+    NoRoute { nearest: Option<&'static str> },
     /// The path is known, but not with this method.
     #[error("this path takes {allowed}")]
     Method { allowed: &'static str },
@@ -36,6 +36,13 @@ pub(super) enum ServerError {
     /// The store failed.
     #[error("the relay's store cannot be reached")]
     Store(#[from] StoreError),
+}
+
+/// The nearest route, or where calls go when none is near.
+fn instead(nearest: Option<&'static str>) -> String {
+    const OVERVIEW: &str = "calls go to /v1/messages, /v1/chat/completions, /v1/responses, /v1/embeddings or \
+        /v1beta/models/{model}:generateContent, and /v1/models lists the models";
+    nearest.map_or_else(|| OVERVIEW.to_owned(), |nearest| format!("the nearest route is {nearest}"))
 }
 
 impl From<NoRoute> for ServerError {

@@ -4,6 +4,7 @@
 use http::{HeaderMap, Method};
 use shared::domain::{AccountKind, Operation, Protocol};
 
+use crate::near::nearest;
 use crate::percent::decode;
 use crate::provider::GeminiMethod;
 use crate::relay::Target;
@@ -49,8 +50,8 @@ pub enum OwnerView {
 pub enum NoRoute {
     /// Nothing is at this path.
     Unknown {
-        /// The route that looks most like it.
-        nearest: &'static str,
+        /// The route that may be meant.
+        nearest: Option<&'static str>,
     },
     /// The path is known, but not with this method.
     Method {
@@ -105,7 +106,9 @@ const NAMED: &[&str] = &[
 /// Finds the route of a request.
 pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, NoRoute> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let found = find(&segments, headers).ok_or_else(|| NoRoute::Unknown { nearest: nearest(path) })?;
+    let found = find(&segments, headers).ok_or_else(|| NoRoute::Unknown {
+        nearest: nearest(path, NAMED.iter().map(|named| (named, *named))),
+    })?;
     let allowed = match found {
         Route::Relay(_) | Route::EventLogging => "POST",
         Route::Models(_) | Route::Model(..) | Route::KeyInfo(_) | Route::Health | Route::Greeting => {
@@ -242,27 +245,6 @@ fn gemini(segments: &[&str]) -> Option<Route> {
     }))
 }
 
-/// The named route with the fewest differing segments; ties go to the one whose letters differ least.
-fn nearest(path: &str) -> &'static str {
-    let path: String = path.chars().take(64).collect::<String>().to_lowercase();
-    NAMED.iter().copied().min_by_key(|named| distance(&path, named)).unwrap_or("/v1/messages")
-}
-
-/// Levenshtein distance over bytes; the caller bounds the lengths.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,10 +362,15 @@ mod tests {
     #[test]
     fn wrong_paths_name_the_nearest_route_and_wrong_methods_the_right_ones() {
         for (path, nearest) in [
-            ("/v1/mesages", "/v1/messages"),
-            ("/v1/chat/completion", "/v1/chat/completions"),
-            ("/api/v1/message", "/api/v1/messages"),
-            ("/gemini/v1beta/model", "/gemini/v1beta/models"),
+            ("/v1/mesages", Some("/v1/messages")),
+            ("/v1/chat/completion", Some("/v1/chat/completions")),
+            ("/api/v1/message", Some("/api/v1/messages")),
+            ("/V1/Messages", Some("/v1/messages")),
+            ("/gemini/v1beta/model", Some("/gemini/v1beta/models")),
+            ("/v1beta/models/gemini-3:generatContent", Some("/v1beta/models/{model}:generateContent")),
+            ("/favicon.ico", None),
+            ("/v1", None),
+            ("/v2/complete", None),
         ] {
             assert_eq!(at(&Method::POST, path), Err(NoRoute::Unknown { nearest }), "{path}");
         }

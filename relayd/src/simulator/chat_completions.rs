@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::figures::CREATED_S;
 use super::form::{Form, Piece};
-use super::reply::{CREATED_S, Content, Reply};
+use super::reply::{Content, Reply};
 
 /// The Chat Completions API.
 pub(super) struct ChatCompletions {

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::fault::Fault;
+use super::figures::tokens;
 use super::prompt::{each_text, either};
-use super::reply::tokens;
 
 /// Numbers in a vector when the client does not say.
 const DIMENSIONS_DEFAULT: usize = 8;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::reply::{Cuts, Reply};
+use super::reply::{Content, Cuts, Reply};
 
 /// How a protocol writes replies.
 pub(super) trait Form: Send + Sync {
@@ -74,7 +74,7 @@ pub(super) struct Frame {
 impl Script {
     /// Prepares a stream of so many pieces.
     pub(super) fn new(form: Box<dyn Form>, reply: Reply, pieces: usize) -> Self {
-        let whole_call = matches!(reply.content, super::reply::Content::Call { .. }) && !form.cuts_calls();
+        let whole_call = matches!(reply.content, Content::Call { .. }) && !form.cuts_calls();
         let cuts = Cuts::new(reply.content.as_str(), if whole_call { 1 } else { pieces });
         Self { form, reply, cuts, stage: Stage::Opening }
     }

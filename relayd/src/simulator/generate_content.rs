@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::figures::tokens;
 use super::form::{Form, Piece};
-use super::reply::{Content, Reply, tokens};
+use super::reply::{Content, Reply};
 use super::route::Delivery;
 
 /// The Gemini API.

@@ -7,6 +7,7 @@ mod answer;
 mod chat_completions;
 mod embeddings;
 mod fault;
+mod figures;
 mod form;
 mod generate_content;
 mod messages;

@@ -4,6 +4,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use shared::domain::Protocol;
 
+use super::figures::{CREATED_S, LONG_TOKENS_MAX};
+
 /// What a model does with a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behaviour {
@@ -69,7 +71,7 @@ pub(super) fn list(protocol: Protocol) -> Value {
             "data": LISTED.map(|id| json!({
                 "id": id,
                 "object": "model",
-                "created": super::reply::CREATED_S,
+                "created": CREATED_S,
                 "owned_by": "simulator",
             })),
         }),
@@ -80,7 +82,7 @@ pub(super) fn list(protocol: Protocol) -> Value {
                 "displayName": id,
                 "description": "A simulated model",
                 "inputTokenLimit": 1_000_000,
-                "outputTokenLimit": super::reply::LONG_TOKENS_MAX,
+                "outputTokenLimit": LONG_TOKENS_MAX,
                 "supportedGenerationMethods": ["generateContent", "countTokens", "embedContent"],
             })),
         }),

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::fault::Fault;
-use super::reply::tokens;
+use super::figures::tokens;
 use super::route::Dialect;
 
 /// Characters of the last text that are kept.

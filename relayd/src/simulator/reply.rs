@@ -2,27 +2,15 @@
 
 use serde_json::{Map, Value};
 
+use super::figures::{BYTES_PER_TOKEN, LONG_TOKENS_MAX, tokens};
 use super::model::Behaviour;
 use super::prompt::{Prompt, Tool};
 use super::schema;
 
-/// When every answer claims to have been made: 2026-01-01T00:00:00Z. Only the edges of the daemon read the
-/// clock, and nothing depends on it here.
-pub(super) const CREATED_S: i64 = 1_767_225_600;
-
-/// Tokens that `sim-long` says at most.
-pub(super) const LONG_TOKENS_MAX: u32 = 32_768;
 /// Tokens that `sim-long` says to a client that sets no limit.
 const LONG_TOKENS_DEFAULT: u32 = 4_096;
 /// What `sim-long` repeats.
 const LONG_SENTENCE: &str = "The simulator goes on and on. ";
-
-const BYTES_PER_TOKEN: usize = 4;
-
-/// The tokens that a text of so many bytes is counted as: a quarter, rounded up.
-pub(super) fn tokens(bytes: usize) -> u64 {
-    u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX)
-}
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,13 +161,6 @@ mod tests {
 
     fn reply(prompt: Prompt, behaviour: Behaviour) -> Reply {
         Reply::to(prompt, behaviour, "1".to_owned())
-    }
-
-    #[test]
-    fn tokens_are_quarters_rounded_up() {
-        for (bytes, expected) in [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2), (4_000, 1_000)] {
-            assert_eq!(tokens(bytes), expected, "{bytes}");
-        }
     }
 
     #[test]

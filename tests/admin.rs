@@ -414,3 +414,23 @@ fn without_a_daemon_it_says_what_to_do() {
     let said = refused(folder.path(), &["status"]);
     assert!(said.contains("relayd"), "{said}");
 }
+
+#[tokio::test]
+async fn limits_that_keys_share_are_set_shown_and_cleared() {
+    let rig = Rig::bare(Setup::default()).await;
+    let data = rig.daemon.data();
+    json(data, &["key", "create", "one", "--owner", "Alice"]);
+    let set = json(data, &["limit", "set", "--owner", "Alice", "--limit", "$20 per week from Sunday"]);
+    assert_eq!((&set["holder"]["owner"], &set["keys"]), (&json!("Alice"), &json!(1)));
+    json(data, &["limit", "set", "--all", "--limit", "100 concurrent"]);
+    let list = json(data, &["limit", "list"]);
+    let texts: Vec<_> = list.as_array().unwrap().iter().map(|view| &view["limits"][0]["limit"]).collect();
+    assert_eq!(texts, ["$20 per week from Sunday", "100 concurrent"]);
+    assert!(refused(data, &["limit", "set", "--all", "--limit", "5 per day"]).contains("written like"));
+    json(data, &["limit", "clear", "--owner", "Alice", "--yes"]);
+    assert_eq!(json(data, &["limit", "list"]).as_array().unwrap().len(), 1, "those of all stay");
+    let actions = json(data, &["audit"]);
+    let actions: Vec<_> = actions.as_array().unwrap().iter().map(|entry| &entry["action"]).collect();
+    assert_eq!(actions[..3], ["limits.clear", "limits.set", "limits.set"]);
+    assert!(json(data, &["events"]).as_array().unwrap().is_empty());
+}

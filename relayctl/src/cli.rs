@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::account::AccountCommand;
+use crate::budget::{EventsArgs, LimitCommand};
 use crate::config::ConfigCommand;
 use crate::daemon::AuditArgs;
 use crate::explain::ExplainArgs;
@@ -59,6 +60,11 @@ pub(crate) enum Command {
     /// The daemon's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Limits that keys share: those of an owner, or all
+    #[command(subcommand)]
+    Limit(LimitCommand),
+    /// Limits that came to be used to the half, to 80 %, wholly, newest first
+    Events(EventsArgs),
     /// Changes that were made with relayctl, newest first
     Audit(AuditArgs),
 }

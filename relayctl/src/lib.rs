@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 mod account;
 mod account_table;
 mod args;
+mod budget;
 mod cli;
 mod client;
 mod config;
@@ -84,6 +85,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Explain(args) => explain::run(&ctl, args).await,
         Command::Pricing(command) => pricing::run(&ctl, command).await,
         Command::Config(command) => config::run(&ctl, command).await,
+        Command::Limit(command) => budget::run(&ctl, command).await,
+        Command::Events(args) => budget::events(&ctl, args).await,
         Command::Audit(args) => daemon::audit(&ctl, args).await,
     }
 }

@@ -43,7 +43,8 @@ pub(crate) fn add_rows(grid: &mut Grid, limits: &[LimitView], look: &Look) {
     }
 }
 
-fn standing(view: &LimitView, look: &Look) -> Cell {
+/// A limit with what is used of it, in one cell.
+pub(crate) fn standing(view: &LimitView, look: &Look) -> Cell {
     let taken = view.used.saturating_add(view.held);
     let tone = if taken >= view.limit.amount { Tone::Warning } else { Tone::Neutral };
     let amount = |amount: u64| amount_of(view.limit.metric, amount);
@@ -61,7 +62,7 @@ fn standing(view: &LimitView, look: &Look) -> Cell {
 }
 
 /// An amount of what a limit counts.
-fn amount_of(metric: Metric, amount: u64) -> String {
+pub(crate) fn amount_of(metric: Metric, amount: u64) -> String {
     match metric {
         Metric::Cost => NanoUsd::from_nanos(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
         Metric::Requests | Metric::Tokens | Metric::Concurrent => format::count(amount),

@@ -11,7 +11,17 @@ pub(crate) fn table(accounts: &[AccountView], look: &Look) -> String {
     if accounts.is_empty() {
         return "no accounts yet; `relayctl account add` adds one".to_owned();
     }
-    let columns = ["name", "kind", "state", ">priority", ">weight", ">open", "~limits", "last used", "~why"];
+    let columns = [
+        "name",
+        "??kind",
+        "state",
+        "?????>priority",
+        "?????>weight",
+        "????>open",
+        "???~limits",
+        "????last used",
+        "?~why",
+    ];
     let mut grid = Grid::new(look, &columns);
     for account in accounts {
         grid.row([

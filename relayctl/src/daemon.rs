@@ -82,7 +82,7 @@ fn audit_table(entries: &[AuditEntry], look: &Look) -> String {
     if entries.is_empty() {
         return "nothing was changed in this time".to_owned();
     }
-    let mut grid = Grid::new(look, &["when", "who", "action", "name", "id", "~fields"]);
+    let mut grid = Grid::new(look, &["when", "???who", "action", "?name", "????id", "??~fields"]);
     for entry in entries {
         grid.row([
             format::seen_from(look.now, entry.at).into(),
@@ -109,7 +109,7 @@ mod tests {
     use shared::admin::{JournalView, StoreView};
 
     use super::*;
-    use crate::output::tests::PIPE;
+    use crate::output::tests::{PIPE, fits};
 
     #[test]
     fn status_tells_what_needs_attention() {
@@ -133,6 +133,7 @@ mod tests {
             "{text}"
         );
         let text = status_text(&status("read only", 2), &PIPE);
+        fits(|look| status_text(&status("read only", 2), look), &["/data"]);
         assert!(text.contains("embedded, read only") && text.contains("2 records could not"), "{text}");
     }
 
@@ -152,6 +153,8 @@ mod tests {
         {
             assert_eq!(who(&entry(uid, pid)), expected);
         }
+        let entries = [entry(Some(1_000), Some(123_456))];
+        fits(|look| audit_table(&entries, look), &["key.create", "alice"]);
         assert!(audit_table(&[entry(None, None)], &PIPE).contains("key.create"));
     }
 }

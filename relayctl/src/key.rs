@@ -218,8 +218,9 @@ fn table(keys: &[KeyView], look: &Look) -> String {
     if keys.is_empty() {
         return "no keys yet; `key create NAME` makes one".to_owned();
     }
-    let mut grid =
-        Grid::new(look, &["name", "key", "state", "owner", "~serves", "~limits", "expires", "created"]);
+    let columns =
+        ["name", "?key", "state", "????owner", "??~serves", "??~limits", "???expires", "?????created"];
+    let mut grid = Grid::new(look, &columns);
     for key in keys {
         grid.row([
             key.name.as_str().into(),
@@ -287,7 +288,7 @@ mod tests {
 
     use super::*;
     use crate::args::tests::parsed;
-    use crate::output::tests::PIPE;
+    use crate::output::tests::{PIPE, fits};
 
     fn command(line: &str) -> Result<KeyCommand, clap::Error> {
         let words: Vec<_> = line.split_whitespace().map(|word| word.replace('_', " ")).collect();
@@ -393,6 +394,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+        fits(|look| table(&[view()], look), &["alice", "cr_abab…ab", "active"]);
         assert!(table(&[view()], &PIPE).starts_with("NAME   KEY"), "{}", table(&[view()], &PIPE));
         assert!(table(&[], &PIPE).contains("key create"));
     }

@@ -107,6 +107,16 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    fn shown(&self) -> TableCell {
+        let shown = TableCell::new(&self.text);
+        match self.tone {
+            Tone::Neutral => shown,
+            Tone::Good => shown.fg(Color::Green),
+            Tone::Warning => shown.fg(Color::Yellow),
+            Tone::Bad => shown.fg(Color::Red),
+        }
+    }
+
     /// A text with a meaning.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self { text: text.into(), tone }
@@ -127,60 +137,56 @@ impl From<&str> for Cell {
 
 /// Where a column that may be wrapped is still readable.
 const WRAPPED_WIDTH_MIN: u16 = 16;
+/// No id is longer, so that none is ever cut.
+const WORD_WIDTH_MAX: u16 = 40;
 const GAP: u16 = 2;
 
-/// A table in the making. The name of a column may begin with a mark: `>` aligns its numbers right, `~` lets
-/// its cells wrap where the terminal is narrow. Everything else keeps its width, so that it can be copied.
+/// A column as its name in a table's head describes it.
+struct Column {
+    name: String,
+    is_right: bool,
+    wraps: bool,
+    /// How easily it can be spared; 0 is not at all.
+    spare: usize,
+}
+
+impl Column {
+    fn of(marked: &str) -> Self {
+        let name = marked.trim_start_matches(['>', '~', '?']);
+        let marks = &marked[..marked.len() - name.len()];
+        let spare = marks.matches('?').count();
+        Self { name: name.to_owned(), is_right: marks.contains('>'), wraps: marks.contains('~'), spare }
+    }
+}
+
+/// A table in the making. The name of a column may begin with marks: `>` aligns its numbers right; `~` lets its
+/// cells wrap where the terminal is narrow, everything else keeps its width, so that it can be copied; `?` lets the
+/// column be left out where it does not fit, the sooner the more of them there are.
 pub(crate) struct Grid {
-    table: Table,
+    columns: Vec<Column>,
+    has_head: bool,
+    rows: Vec<Vec<Cell>>,
+    is_coloured: bool,
     width: Option<u16>,
-    wraps: Vec<bool>,
 }
 
 impl Grid {
     /// A table with a head.
     pub(crate) fn new(look: &Look, columns: &[&str]) -> Self {
-        let mut grid = Self::bare(look);
-        let head = columns.iter().map(|name| {
-            let name = name.trim_start_matches(['>', '~']).to_uppercase();
-            TableCell::new(name).add_attribute(Attribute::Bold)
-        });
-        grid.table.set_header(head.collect::<Vec<_>>());
-        grid.wraps = columns.iter().map(|name| name.starts_with('~')).collect();
-        for (at, name) in columns.iter().enumerate() {
-            if name.starts_with('>')
-                && let Some(column) = grid.table.column_mut(at)
-            {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        grid
+        let columns = columns.iter().map(|name| Column::of(name)).collect();
+        let Look { is_coloured, width, .. } = *look;
+        Self { columns, has_head: true, rows: Vec::new(), is_coloured, width }
     }
 
     /// A table without a head, for one record: a name and a value in each row.
     pub(crate) fn bare(look: &Look) -> Self {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        if look.is_coloured {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
-        }
-        Self { table, width: look.width, wraps: vec![false, true] }
+        Self { has_head: false, ..Self::new(look, &["", "~"]) }
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) -> &mut Self {
-        let cells = cells.into_iter().map(|cell| {
-            let shown = TableCell::new(format::plain(&cell.text));
-            match cell.tone {
-                Tone::Neutral => shown,
-                Tone::Good => shown.fg(Color::Green),
-                Tone::Warning => shown.fg(Color::Yellow),
-                Tone::Bad => shown.fg(Color::Red),
-            }
-        });
-        self.table.add_row(cells.collect::<Vec<_>>());
+        let cells = cells.into_iter().map(|cell| Cell { text: format::plain(&cell.text), ..cell });
+        self.rows.push(cells.collect());
         self
     }
 
@@ -189,29 +195,104 @@ impl Grid {
         self.row([name.into(), value.into()])
     }
 
-    /// The finished text.
-    pub(crate) fn text(&mut self) -> String {
-        for column in self.table.column_iter_mut() {
-            column.set_padding((0, GAP));
-        }
-        match self.width {
-            Some(width) => self.fit(width),
-            None => drop(self.table.set_content_arrangement(ContentArrangement::Disabled)),
-        }
-        self.table.trim_fmt()
-    }
-
-    fn fit(&mut self, width: u16) {
-        self.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        let widths = self.table.column_max_content_widths();
-        for ((column, wraps), width) in self.table.column_iter_mut().zip(&self.wraps).zip(widths) {
-            let least = Width::Fixed(width.min(WRAPPED_WIDTH_MIN) + GAP);
-            column.set_constraint(match wraps {
-                true => ColumnConstraint::LowerBoundary(least),
+    /// The finished text. What had to be left out is named below it.
+    pub(crate) fn text(&self) -> String {
+        let Some(width) = self.width else {
+            let mut table = self.table(&vec![true; self.columns.len()]);
+            return table.set_content_arrangement(ContentArrangement::Disabled).trim_fmt();
+        };
+        let least = self.least_widths();
+        let kept = kept(&self.columns, &least, width);
+        let mut table = self.table(&kept);
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width + GAP);
+        let shown = self.columns.iter().zip(&least).zip(&kept).filter(|(_, kept)| **kept);
+        for (shape, ((column, least), _)) in table.column_iter_mut().zip(shown) {
+            shape.set_constraint(match column.wraps {
+                true => ColumnConstraint::LowerBoundary(Width::Fixed(least + GAP)),
                 false => ColumnConstraint::ContentWidth,
             });
         }
+        let left_out = self.columns.iter().zip(&kept).filter(|(_, kept)| !**kept);
+        let left_out: Vec<&str> = left_out.map(|(column, _)| column.name.as_str()).collect();
+        match left_out.as_slice() {
+            [] => table.trim_fmt(),
+            names => format!("{}\n\n{}", table.trim_fmt(), note(names, width)),
+        }
     }
+
+    fn table(&self, kept: &[bool]) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if self.is_coloured {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        let shown = || self.columns.iter().zip(kept).filter(|(_, kept)| **kept).map(|(column, _)| column);
+        if self.has_head {
+            let head = shown().map(|column| column.name.to_uppercase());
+            table.set_header(head.map(|name| TableCell::new(name).add_attribute(Attribute::Bold)));
+        }
+        for row in &self.rows {
+            let cells = row.iter().zip(kept).filter(|(_, kept)| **kept);
+            table.add_row(cells.map(|(cell, _)| cell.shown()));
+        }
+        for (shape, column) in table.column_iter_mut().zip(shown()) {
+            shape.set_padding((0, GAP));
+            if column.is_right {
+                shape.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+
+    /// How wide each column must be: as wide as its cells, or where they wrap as their longest word.
+    fn least_widths(&self) -> Vec<u16> {
+        let whole = self.table(&vec![true; self.columns.len()]).column_max_content_widths();
+        let cells = |at: usize| self.rows.iter().filter_map(move |row| row.get(at));
+        let word = |at: usize| {
+            let words = cells(at).flat_map(|cell| cell.text.split_whitespace());
+            let longest = words.map(|word| word.chars().count()).max().unwrap_or(0);
+            u16::try_from(longest).unwrap_or(WORD_WIDTH_MAX).clamp(WRAPPED_WIDTH_MIN, WORD_WIDTH_MAX)
+        };
+        let columns = self.columns.iter().zip(whole).enumerate();
+        columns.map(|(at, (column, whole))| if column.wraps { whole.min(word(at)) } else { whole }).collect()
+    }
+}
+
+/// Which columns fit: those that cannot be spared, then as many of the others as there is room for.
+fn kept(columns: &[Column], least: &[u16], width: u16) -> Vec<bool> {
+    let mut kept = vec![false; columns.len()];
+    let mut taken = 0;
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by_key(|&at| columns[at].spare);
+    for at in order {
+        let with = taken + usize::from(least[at]) + usize::from(GAP);
+        // The last column needs no gap.
+        if columns[at].spare == 0 || with <= usize::from(width + GAP) {
+            (kept[at], taken) = (true, with);
+        }
+    }
+    kept
+}
+
+/// What is left out, in lines that fit too.
+fn note(names: &[&str], width: u16) -> String {
+    let text = format!("no room for {}; --output json has all", format::list(names, ""));
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let is_full = |line: &String| {
+            !line.is_empty() && line.chars().count() + 1 + word.chars().count() > usize::from(width)
+        };
+        match lines.last_mut() {
+            Some(line) if !is_full(line) => {
+                line.push_str(if line.is_empty() { "" } else { " " });
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -221,6 +302,18 @@ pub(crate) mod tests {
     /// A plain pipe, long after the epoch.
     pub(crate) const PIPE: Look =
         Look { now: Timestamp::from_millis(1_795_000_000_000), is_coloured: false, width: None };
+
+    /// A table on narrow terminals: its lines fit, and the words that are to be copied stand whole.
+    pub(crate) fn fits(table: impl Fn(&Look) -> String, whole: &[&str]) {
+        for width in [60, 70, 80, 100] {
+            let text = table(&Look { width: Some(width), ..PIPE });
+            let too_long = text.lines().find(|line| line.chars().count() > usize::from(width));
+            assert_eq!(too_long, None, "{width}\n{text}");
+            for word in whole {
+                assert!(text.split_whitespace().any(|shown| shown == *word), "{word} at {width}\n{text}");
+            }
+        }
+    }
 
     #[test]
     fn tables_align_numbers_right_and_carry_no_borders() {
@@ -247,6 +340,25 @@ pub(crate) mod tests {
         assert!(text.lines().all(|line| line.len() <= 44), "{text}");
         let wide = Look { width: Some(200), ..PIPE };
         assert_eq!(Grid::bare(&wide).pair("a", "b c").text(), "a  b c");
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_left_out_by_their_importance() {
+        for (width, expected) in [
+            (80, "ID          WHY    COST  WEIGHT\nreq_012345  three     7       8"),
+            (31, "ID          WHY    COST  WEIGHT\nreq_012345  three     7       8"),
+            (
+                30,
+                "ID          WHY    COST\nreq_012345  three     7\n\nno room for weight; --output\njson has all",
+            ),
+            (22, "ID          COST\nreq_012345     7\n\nno room for why,\nweight; --output json\nhas all"),
+            (5, "ID\nreq_012345\n\nno\nroom\nfor\nwhy,\ncost,\nweight;\n--output\njson\nhas\nall"),
+        ] {
+            let narrow = Look { width: Some(width), ..PIPE };
+            let mut grid = Grid::new(&narrow, &["id", "??why", "?>cost", "???>weight"]);
+            grid.row(["req_012345".into(), "three".into(), "7".into(), "8".into()]);
+            assert_eq!(grid.text(), expected, "{width}");
+        }
     }
 
     #[test]

@@ -135,10 +135,10 @@ fn table(prices: &[PriceView], look: &Look) -> String {
     let used: BTreeSet<&str> =
         prices.iter().flat_map(|price| price.prices.keys().map(String::as_str)).collect();
     let shown: Vec<&str> = classes.iter().copied().filter(|class| used.contains(class)).collect();
-    let heads: Vec<String> = shown.iter().map(|class| format!(">{}", class.replace('_', " "))).collect();
-    let mut columns = vec!["model", "source"];
+    let heads: Vec<String> = shown.iter().map(|class| head(class)).collect();
+    let mut columns = vec!["model", "??source"];
     columns.extend(heads.iter().map(String::as_str));
-    columns.push("~tiers");
+    columns.push("?????~tiers");
     let mut grid = Grid::new(look, &columns);
     for price in prices {
         let amounts = shown.iter().map(|class| amount(&price.prices, class).into());
@@ -146,6 +146,17 @@ fn table(prices: &[PriceView], look: &Look) -> String {
         grid.row(names.into_iter().chain(amounts).chain([tiers(&price.prices, &shown).into()]));
     }
     format!("dollars per million tokens, and per thousand searches\n\n{}", grid.text())
+}
+
+/// The head of a class's column; most models have only a few classes.
+fn head(class: &str) -> String {
+    let spare = match class {
+        "input" | "output" => "",
+        "cache_read" => "?",
+        "cache_write_5m" => "???",
+        _ => "????",
+    };
+    format!("{spare}>{}", class.replace('_', " "))
 }
 
 fn amount(prices: &BTreeMap<String, String>, class: &str) -> String {
@@ -199,7 +210,7 @@ fn updated(report: &PricesUpdated, dry_run: bool) -> String {
 mod tests {
     use super::*;
     use crate::args::tests::parsed;
-    use crate::output::tests::PIPE;
+    use crate::output::tests::{PIPE, fits};
 
     fn command(line: &str) -> Result<PricingCommand, clap::Error> {
         parsed(&line.split(' ').collect::<Vec<_>>())
@@ -257,6 +268,9 @@ mod tests {
         let text = table(&prices, &PIPE);
         assert!(text.contains("MODEL  SOURCE    INPUT  CACHE READ  OUTPUT  TIERS"), "{text}");
         assert!(text.contains("input above 200000 6"), "{text}");
+        let all: Vec<_> = UsageClass::ALL.iter().map(|class| (class.name(), "123.4567")).collect();
+        let long = [price("vertex_ai/claude-sonnet-4-5-20250929", &all)];
+        fits(|look| table(&long, look), &["vertex_ai/claude-sonnet-4-5-20250929"]);
     }
 
     #[test]

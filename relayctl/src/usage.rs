@@ -136,14 +136,14 @@ fn sums(rows: &[UsageRow], by: ByFlag, look: &Look) -> String {
     let columns = [
         name,
         ">requests",
-        ">failed",
-        ">input",
-        ">cache read",
-        ">cache write",
-        ">output",
+        "?>failed",
+        "??>input",
+        "???>cache read",
+        "????>cache write",
+        "??>output",
         ">cost",
-        ">unpriced",
-        "~numbers",
+        "?>unpriced",
+        "?????~numbers",
     ];
     let mut grid = Grid::new(look, &columns);
     for row in rows {
@@ -232,16 +232,16 @@ fn row_by_row(rows: &[RequestRow], names: &Names, look: &Look) -> String {
     let columns = [
         "request",
         "opened",
-        "key",
-        "account",
-        "~model",
+        "?key",
+        "????account",
+        "???~model",
         ">status",
-        "~end",
-        ">tokens in",
-        ">out",
-        ">cost",
-        ">first byte",
-        ">total",
+        "?????~end",
+        "?????>tokens in",
+        "?????>out",
+        "??>cost",
+        "??????>first byte",
+        "??????>total",
     ];
     let mut grid = Grid::new(look, &columns);
     for row in rows {
@@ -291,7 +291,7 @@ mod tests {
     use shared::domain::{Operation, Protocol, Timestamp};
 
     use super::*;
-    use crate::output::tests::PIPE;
+    use crate::output::tests::{PIPE, fits};
 
     fn sum_row(name: &str, requests: u64, source: Provenance) -> UsageRow {
         UsageRow {
@@ -322,12 +322,14 @@ mod tests {
         assert_eq!(lines[3][..8], ["total", "1,203", "2", "2,000", "0", "46", "100", "$3.00"]);
         assert!(text.ends_with("1,200 measured, 3 estimated"), "{text}");
         assert_eq!(sums(&rows[..1], ByFlag::Key, &PIPE).lines().count(), 2);
+        let long = [sum_row("a-team-with-a-long-name", 1_234_567, Provenance::Measured)];
+        fits(|look| sums(&long, ByFlag::Key, look), &["a-team-with-a-long-name", "1,234,567", "$1.50"]);
     }
 
     #[test]
     fn requests_are_shown_by_name() {
         let row = RequestRow {
-            id: RequestId::from_u128(1),
+            id: RequestId::from_u128(u128::MAX),
             opened_at: Timestamp::from_millis(PIPE.now.as_millis() - 180_000),
             first_byte_ms: Some(40),
             total_ms: 1_450,
@@ -347,7 +349,9 @@ mod tests {
             unpriced: true,
         };
         let names = Names::from([("key_1".to_owned(), "alice".to_owned())]);
-        let text = row_by_row(&[row], &names, &PIPE);
+        let rows = [row];
+        fits(|look| row_by_row(&rows, &names, look), &["req_ffffffffffffffffffffffffffffffff", "200"]);
+        let text = row_by_row(&rows, &names, &PIPE);
         for part in [
             "3 min ago",
             "alice",

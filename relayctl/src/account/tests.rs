@@ -11,7 +11,7 @@ use super::flags::SimulatorArgs;
 use super::view::record;
 use super::*;
 use crate::args::tests::parsed;
-use crate::output::tests::PIPE;
+use crate::output::tests::{PIPE, fits};
 use crate::prompt::Prompt;
 
 fn command(words: &[&str]) -> Result<AccountCommand, clap::Error> {
@@ -143,6 +143,8 @@ fn simulator_flags_change_only_what_they_name() {
 
 #[test]
 fn accounts_are_shown_with_what_ails_them() {
+    let long = AccountView { name: "a-relay-in-another-house".to_owned(), ..view() };
+    fits(|look| table(&[view(), long.clone()], look), &["a-relay-in-another-house", "limited"]);
     let text = table(&[view()], &PIPE);
     assert!(text.contains("limited") && text.contains("429, just now, tried again in 2 min"), "{text}");
     let text = record(&view(), &PIPE);

@@ -78,6 +78,12 @@ async fn keys_are_managed() {
     run(data, &["key", "delete", "robert", "--yes"]);
     assert_eq!(json(data, &["key", "list"]).as_array().unwrap().len(), 1);
 
+    run(data, &["key", "create", "bound", "--account", "claude"]);
+    let listed = run(data, &["key", "list"]);
+    let line = listed.lines().find(|line| line.starts_with("bound ")).unwrap();
+    assert!(line.contains("only claude") && !line.contains(" all "), "{listed}");
+    assert!(run(data, &["key", "show", "bound"]).lines().any(|line| line.ends_with("  claude")));
+
     assert!(refused(data, &["key", "show", "nobody"]).contains("nobody"));
     refused(data, &["key", "create", "everything"]);
     assert!(refused(data, &["key", "create", "eve", "--limit", "5 apples per day"]).contains("apples"));

@@ -79,13 +79,14 @@ const IMPORTS: [(&str, &[&str]); 22] = [
 ];
 
 /// What the parts of `relayctl` may import besides themselves: one row rests on those above it.
-const CONTROL_PARTS: [(&str, &[&str]); 16] = [
+const CONTROL_PARTS: [(&str, &[&str]); 17] = [
     ("format", &[]),
     ("when", &[]),
     ("args", &[]),
     ("place", &[]),
     ("client", &[]),
     ("process", &[]),
+    ("names", &["client"]),
     ("failure", &["client", "format"]),
     ("output", &["failure", "format"]),
     ("prompt", &["failure"]),

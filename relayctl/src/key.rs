@@ -12,6 +12,7 @@ use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
 use crate::limits::{self, LimitArgs};
+use crate::names::Names;
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::{Length, When};
 
@@ -136,9 +137,13 @@ pub(crate) async fn run(ctl: &Ctl, command: KeyCommand) -> Result<(), Failure> {
     let (client, out) = (&ctl.client, &ctl.out);
     match command {
         KeyCommand::Create(args) => out.print(&client.call(&args.call(out.now())).await?, created),
-        KeyCommand::List { deleted } => out.print(&*client.call(&ListKeys { deleted }).await?, table),
-        KeyCommand::Show(KeyName { key }) => out.print(&client.call(&ShowKey { key }).await?, record),
-        KeyCommand::Update(args) => out.print(&client.call(&args.call(out.now())?).await?, record),
+        KeyCommand::List { deleted } => {
+            let keys = client.call(&ListKeys { deleted }).await?;
+            let names = names(ctl, &keys).await?;
+            out.print(&*keys, |keys, look| table(keys, &names, look))
+        }
+        KeyCommand::Show(KeyName { key }) => show(ctl, client.call(&ShowKey { key }).await?).await,
+        KeyCommand::Update(args) => show(ctl, client.call(&args.call(out.now())?).await?).await,
         KeyCommand::Enable(KeyName { key }) => out.print(&client.call(&switch(key, false)).await?, line),
         KeyCommand::Disable(KeyName { key }) => out.print(&client.call(&switch(key, true)).await?, line),
         KeyCommand::Delete(KeyName { key }) => {
@@ -146,6 +151,19 @@ pub(crate) async fn run(ctl: &Ctl, command: KeyCommand) -> Result<(), Failure> {
             out.print(&client.call(&DeleteKey { key }).await?, line)
         }
     }
+}
+
+async fn show(ctl: &Ctl, key: KeyView) -> Result<(), Failure> {
+    let names = names(ctl, std::slice::from_ref(&key)).await?;
+    ctl.out.print(&key, |key, look| record(key, &names, look))
+}
+
+/// The names of the accounts that keys are bound to, where a person will read them.
+async fn names(ctl: &Ctl, keys: &[KeyView]) -> Result<Names, Failure> {
+    if ctl.out.is_json() || keys.iter().all(|key| key.accounts.is_empty()) {
+        return Ok(Names::default());
+    }
+    Ok(Names::of_accounts(&ctl.client).await?)
 }
 
 impl CreateArgs {
@@ -214,12 +232,12 @@ fn line(key: &KeyView, _: &Look) -> String {
     format::plain(&format!("key {} ({}) is {}", key.name, key.id, key.state))
 }
 
-fn table(keys: &[KeyView], look: &Look) -> String {
+fn table(keys: &[KeyView], names: &Names, look: &Look) -> String {
     if keys.is_empty() {
-        return "no keys yet; `key create NAME` makes one".to_owned();
+        return "no keys yet; `relayctl key create NAME` makes one".to_owned();
     }
     let columns =
-        ["name", "?key", "state", "????owner", "??~serves", "??~limits", "???expires", "?????created"];
+        ["name", "?key", "state", "????owner", "??~served by", "??~limits", "???expires", "?????created"];
     let mut grid = Grid::new(look, &columns);
     for key in keys {
         grid.row([
@@ -227,7 +245,7 @@ fn table(keys: &[KeyView], look: &Look) -> String {
             key.hint.as_str().into(),
             state(key),
             key.owner.as_deref().unwrap_or(NOTHING).into(),
-            format::list(&families(key), "all").into(),
+            serves(key, names).into(),
             limits::cell(&key.limits).into(),
             end(key, look).into(),
             format::seen_from(look.now, key.created_at).into(),
@@ -236,7 +254,7 @@ fn table(keys: &[KeyView], look: &Look) -> String {
     grid.text()
 }
 
-fn record(key: &KeyView, look: &Look) -> String {
+fn record(key: &KeyView, names: &Names, look: &Look) -> String {
     let mut grid = Grid::bare(look);
     grid.pair("name", key.name.as_str())
         .pair("id", key.id.as_str())
@@ -246,13 +264,25 @@ fn record(key: &KeyView, look: &Look) -> String {
         .pair("permissions", format::list(&families(key), "all"))
         .pair("models", format::list(&key.allow_models, "all"))
         .pair("denied models", format::list(&key.deny_models, "none"))
-        .pair("accounts", format::list(&key.accounts, "the pool"))
+        .pair("accounts", format::list(&bound(key, names), "the pool"))
         .pair("usage", if key.usage == UsageMode::Inject { "inject" } else { "estimate" })
         .pair("rates", format::list(&rates(key), "1"))
         .pair("expires", end(key, look))
         .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
     limits::add_rows(&mut grid, &key.limits, look);
     grid.text()
+}
+
+/// Who serves a key: the accounts that it is bound to, whatever their family, else the families that it may use.
+fn serves(key: &KeyView, names: &Names) -> String {
+    match bound(key, names).as_slice() {
+        [] => format::list(&families(key), "all"),
+        accounts => format!("only {}", format::list(accounts, "")),
+    }
+}
+
+fn bound(key: &KeyView, names: &Names) -> Vec<String> {
+    key.accounts.iter().map(|account| names.of(account.as_str())).collect()
 }
 
 fn families(key: &KeyView) -> Vec<&'static str> {
@@ -385,7 +415,7 @@ mod tests {
 
     #[test]
     fn keys_are_shown_with_what_is_used_of_their_limits() {
-        let text = record(&view(), &PIPE);
+        let text = record(&view(), &Names::default(), &PIPE);
         for part in [
             "4 concurrent: 4 open",
             "60 requests per minute: 1,200 used, 1 open, resets in 30 s",
@@ -394,8 +424,22 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
-        fits(|look| table(&[view()], look), &["alice", "cr_abab…ab", "active"]);
-        assert!(table(&[view()], &PIPE).starts_with("NAME   KEY"), "{}", table(&[view()], &PIPE));
-        assert!(table(&[], &PIPE).contains("key create"));
+        fits(|look| table(&[view()], &Names::default(), look), &["alice", "cr_abab…ab", "active"]);
+        assert!(
+            table(&[view()], &Names::default(), &PIPE).starts_with("NAME   KEY"),
+            "{}",
+            table(&[view()], &Names::default(), &PIPE)
+        );
+        assert!(table(&[], &Names::default(), &PIPE).contains("`relayctl key create NAME`"));
+    }
+
+    #[test]
+    fn bound_keys_name_their_accounts() {
+        let key = KeyView { accounts: vec!["acc_1".into(), "acc_2".into()], ..view() };
+        let names = Names::from_iter([("acc_1".to_owned(), "main".to_owned())]);
+        let text = table(std::slice::from_ref(&key), &names, &PIPE);
+        assert!(text.contains("only main, acc_2") && !text.contains("claude"), "{text}");
+        assert!(record(&key, &names, &PIPE).contains("accounts       main, acc_2"));
+        assert!(table(&[view()], &names, &PIPE).contains("  claude  "));
     }
 }

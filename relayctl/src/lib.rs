@@ -21,6 +21,7 @@ mod failure;
 mod format;
 mod key;
 mod limits;
+mod names;
 mod output;
 mod place;
 mod pricing;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
-use shared::admin::{ListAccounts, ListKeys, ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
+use shared::admin::{ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
 
 use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
+use crate::names::Names;
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::When;
 
@@ -109,18 +110,8 @@ pub(crate) async fn requests(ctl: &Ctl, args: RequestsArgs) -> Result<(), Failur
         limit: args.limit,
     };
     let rows = ctl.client.call(&call).await?;
-    let names = if ctl.out.is_json() { Names::default() } else { names(ctl).await? };
+    let names = if ctl.out.is_json() { Names::default() } else { Names::of_all(&ctl.client).await? };
     ctl.out.print(&*rows, |rows, look| row_by_row(rows, &names, look))
-}
-
-/// Names of keys and accounts by their ids.
-type Names = BTreeMap<String, String>;
-
-async fn names(ctl: &Ctl) -> Result<Names, Failure> {
-    let keys = ctl.client.call(&ListKeys { deleted: true }).await?;
-    let accounts = ctl.client.call(&ListAccounts {}).await?;
-    let keys = keys.into_iter().map(|key| (key.id.to_string(), key.name));
-    Ok(keys.chain(accounts.into_iter().map(|account| (account.id.to_string(), account.name))).collect())
 }
 
 fn sums(rows: &[UsageRow], by: ByFlag, look: &Look) -> String {
@@ -251,12 +242,11 @@ fn row_by_row(rows: &[RequestRow], names: &Names, look: &Look) -> String {
 }
 
 fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 12] {
-    let name = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());
     [
         row.id.to_string().into(),
         format::seen_from(look.now, row.opened_at).into(),
-        name(row.key.as_str()).into(),
-        row.account.as_ref().map_or_else(|| NOTHING.to_owned(), |account| name(account.as_str())).into(),
+        names.of(row.key.as_str()).into(),
+        row.account.as_ref().map_or_else(|| NOTHING.to_owned(), |account| names.of(account.as_str())).into(),
         model(row).into(),
         Cell::toned(row.status.to_string(), if row.status < 400 { Tone::Good } else { Tone::Bad }),
         end(row),
@@ -348,7 +338,7 @@ mod tests {
             rated: NanoUsd::ZERO,
             unpriced: true,
         };
-        let names = Names::from([("key_1".to_owned(), "alice".to_owned())]);
+        let names = Names::from_iter([("key_1".to_owned(), "alice".to_owned())]);
         let rows = [row];
         fits(|look| row_by_row(&rows, &names, look), &["req_ffffffffffffffffffffffffffffffff", "200"]);
         let text = row_by_row(&rows, &names, &PIPE);

@@ -52,11 +52,15 @@ pub(crate) fn state(account: &AccountView) -> Cell {
     Cell::toned(account.health.state.as_str(), tone)
 }
 
-/// What ails an account, since when, and until when.
+/// What ails an account, since when, and until when; an account that does not rest has nothing.
 pub(crate) fn why(account: &AccountView, look: &Look) -> String {
-    let health = &account.health;
-    let since = health.since.map(|since| format::seen_from(look.now, since));
-    let until = health.until.map(|until| format!("tried again {}", format::seen_from(look.now, until)));
-    let parts: Vec<String> = [health.cause.clone(), since, until].into_iter().flatten().collect();
+    let Some(until) = account.health.until else { return NOTHING.to_owned() };
+    format!("{}, tried again {}", last_failure(account, look), format::seen_from(look.now, until))
+}
+
+/// What went wrong last, and when; it may be long over.
+pub(crate) fn last_failure(account: &AccountView, look: &Look) -> String {
+    let since = account.health.since.map(|since| format::seen_from(look.now, since));
+    let parts: Vec<String> = [account.health.cause.clone(), since].into_iter().flatten().collect();
     format::list(&parts, NOTHING)
 }

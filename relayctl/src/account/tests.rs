@@ -148,5 +148,17 @@ fn accounts_are_shown_with_what_ails_them() {
     let text = table(&[view()], &PIPE);
     assert!(text.contains("limited") && text.contains("429, just now, tried again in 2 min"), "{text}");
     let text = record(&view(), &PIPE);
-    assert!(text.contains("fast -> haiku") && text.contains("credential  stored"), "{text}");
+    assert!(text.contains("fast -> haiku") && text.contains("credential    stored"), "{text}");
+}
+
+#[test]
+fn what_is_over_ails_no_account() {
+    for state in ["ok", "paused"] {
+        let mut well = view();
+        well.health = HealthView { state: state.to_owned(), until: None, ..view().health };
+        let text = table(std::slice::from_ref(&well), &PIPE);
+        assert!(text.ends_with("never      -") && !text.contains("429"), "{text}");
+        let text = record(&well, &PIPE);
+        assert!(text.contains("why           -\nlast failure  429, just now\n"), "{text}");
+    }
 }

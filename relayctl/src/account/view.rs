@@ -3,7 +3,7 @@
 use shared::admin::{AccountView, TestReport};
 use shared::domain::account::SimulatorSettings;
 
-use crate::account_table::{state, why};
+use crate::account_table::{last_failure, state, why};
 use crate::format::{self, NOTHING};
 use crate::limits;
 use crate::output::{Cell, Grid, Look, Tone};
@@ -33,6 +33,7 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
         .pair("kind", account.kind.name())
         .pair("state", state(account))
         .pair("why", why(account, look))
+        .pair("last failure", last_failure(account, look))
         .pair("base URL", account.base_url.as_str())
         .pair("credential", if account.has_secret { "stored" } else { "none" })
         .pair("models", format::list(&account.models, "all of its kind"))

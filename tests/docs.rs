@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::support::daemon::repository;
 
 /// Pages that have limits in the tables' column `limit`.
-const PAGES_OF_LIMITS: [&str; 1] = ["docs/limits.md"];
+const PAGES_OF_LIMITS: [&str; 2] = ["docs/limits.md", "docs/from-crs.md"];
 const LIMIT: &str = "limit";
 const ALSO_WRITTEN: &str = "also written";
 

@@ -20,6 +20,8 @@ mod cors;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod ends;
 #[cfg(test)]
 mod explain;

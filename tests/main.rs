@@ -28,6 +28,8 @@ mod fidelity;
 #[cfg(test)]
 mod front_door;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod limits;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode};
+use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use shared::domain::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Worker;
 use super::call::Call;
 use super::encoded::Reader;
+use super::{Worker, account};
 use crate::causes::Causes;
 use crate::directory::AccountEntry;
 use crate::protocol::{Meter, Opening, ReplyForm};
@@ -213,20 +213,10 @@ fn broken(call: &Call, failure: Failure) -> Attempted {
     Attempted::Failed(Fault { outcome, told: Told::Failed(failure), may_have_worked: true })
 }
 
-/// A stream that began with an error is judged like an error reply with the status that the error stands for.
-/// `None` if the error is the client's own mistake, which it shall read as it came.
+/// A stream that began with an error. `None` if the error is the client's own mistake, which it shall read as it
+/// came.
 fn stream_error(worker: &Worker, call: &Call, entry: &AccountEntry, reader: &Reader) -> Option<Fault> {
-    let error = reader.reading().error.as_ref();
-    let status = error.and_then(|error| error.status).filter(|status| *status >= 400);
-    let headers = http::HeaderMap::new();
-    let outcome = entry.provider.outcome(&ErrorReply {
-        status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR.as_u16()),
-        headers: &headers,
-        body: error.map_or(&[], |error| error.message.as_bytes()),
-        now: worker.relay.clock.now(),
-        fingerprint: call.fingerprint(),
-    });
-    let failure = status.map_or(Failure::StreamError, Failure::Status);
+    let (outcome, failure) = account::judge(&worker.relay, entry, reader.reading(), call.fingerprint());
     (outcome != Outcome::Refused).then_some(Fault {
         outcome,
         told: Told::Failed(failure),

@@ -1,6 +1,7 @@
 //! One request, start to end: read, pick, reserve, send, fail over, stream, settle. Data travels in arguments
 //! and results; what must be undone when the client goes is in guards.
 
+mod account;
 mod admission;
 mod attempt;
 mod body;

@@ -1,9 +1,10 @@
 //! How replies end, and what stands in their rows for it.
 
 use bytes::Bytes;
+use shared::admin::AddAccount;
 use shared::domain::{AccountKind, Protocol, Provenance, UsageClass};
 
-use crate::support::{Call, Gate, Reply, Rig, Setup, Step, answer, wire};
+use crate::support::{Call, Gate, Reply, Rig, Setup, Step, answer, until, wire};
 
 #[tokio::test]
 async fn a_reply_with_trailers_is_complete() {
@@ -89,4 +90,36 @@ async fn a_client_is_told_of_the_account_that_rests_least() {
     });
     let answer = rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(429);
     assert_eq!((answer.header("retry-after"), answer.header("retry-after-ms")), (Some("7"), None));
+}
+
+/// An upstream that takes the connection and never speaks TLS: nothing can be sent to it.
+#[tokio::test]
+async fn a_client_that_leaves_before_anything_was_sent_pays_nothing() {
+    let rig = Rig::bare(Setup::default()).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = Some(format!("https://{}", silent.local_addr().unwrap()));
+    let account = rig.account(AccountKind::ClaudeConsole, "silent");
+    rig.daemon.call(&AddAccount { base_url, ..account }).await;
+    let call = Call::new(Protocol::Messages, "unsent");
+    let _connection = tokio::select! {
+        accepted = silent.accept() => accepted.unwrap(),
+        _ = rig.client.call(&call) => panic!("nobody can have answered"),
+    };
+    let row = rig.daemon.row("unsent").await;
+    assert_eq!((row.end.as_str(), row.status, row.attempts), ("client_gone", 499, 1), "{row:?}");
+    assert_eq!((row.provenance, row.usage.is_empty()), (Provenance::Unused, true), "{row:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_the_upstream_thinks_pays_for_the_prompt() {
+    let rig = Rig::start().await;
+    rig.upstream.script(|_| Reply::raw(vec![Step::Stall]));
+    let call = Call::new(Protocol::Messages, "sent");
+    tokio::select! {
+        () = until("the upstream has it", async || (rig.upstream.answering() == 1).then_some(())) => {}
+        _ = rig.client.call(&call) => panic!("nobody can have answered"),
+    }
+    let row = rig.daemon.row("sent").await;
+    assert_eq!((row.end.as_str(), row.status), ("client_gone", 499), "{row:?}");
+    assert_eq!((row.provenance, row.usage.is_empty()), (Provenance::Estimated, false), "{row:?}");
 }

@@ -17,7 +17,7 @@ use crate::directory::AccountEntry;
 use crate::protocol::{Meter, Opening, ReplyForm};
 use crate::provider::{self, Caller, ErrorReply};
 use crate::scheduler::health::{Failure, Outcome};
-use crate::upstream::{Egress, UpstreamError};
+use crate::upstream::{Egress, Handover, UpstreamError};
 
 /// How much of an error reply is read, and for how long: it is only looked at and passed on.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -72,7 +72,12 @@ pub(super) enum Attempted {
 }
 
 /// Calls one account.
-pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) -> Attempted {
+pub(super) async fn attempt(
+    worker: &Worker,
+    call: &Call,
+    entry: &AccountEntry,
+    handover: Handover,
+) -> Attempted {
     let caller = Caller { account: &entry.account, secret: &entry.secret };
     let upstream_call = provider::Call {
         protocol: call.target.protocol,
@@ -92,7 +97,7 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
             return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
         }
     };
-    let response = match worker.upstream.send(Egress::of(entry.account.kind), request).await {
+    let response = match worker.upstream.send(Egress::of(entry.account.kind), request, handover).await {
         Ok(response) => response,
         Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
     };

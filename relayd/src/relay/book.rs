@@ -46,7 +46,7 @@ impl Book {
     }
 
     /// Settles what the call used and cost. `served` is the group of the account that served it.
-    pub(super) fn finish(&mut self, now: Timestamp, served: Option<&GroupId>) {
+    pub(super) fn finish(&mut self, now: Timestamp, served: Option<&GroupId>, is_handed_over: bool) {
         self.closed.closed_at = now;
         let reader = self.reader.take();
         let reading = reader.as_ref().map(|(reader, _)| reader.reading());
@@ -54,7 +54,9 @@ impl Book {
         let (usage, provenance) = match &reader {
             Some((reader, form)) => self.measured(reader, *form),
             // The client went while an account was at work: it has read the prompt at least.
-            None if self.closed.end == End::ClientGone => (prompt_of(&self.estimate), Provenance::Estimated),
+            None if self.closed.end == End::ClientGone && is_handed_over => {
+                (prompt_of(&self.estimate), Provenance::Estimated)
+            }
             None => (Usage::default(), Provenance::Unused),
         };
         let reply_model = reading.and_then(|reading| reading.model.as_deref());

@@ -85,7 +85,7 @@ impl Run<'_> {
                 continue;
             }
             settlement.attempt(self.call, &entry, now)?;
-            match attempt(self.worker, self.call, &entry).await {
+            match attempt(self.worker, self.call, &entry, settlement.handover()).await {
                 Attempted::Replied(reply) => {
                     self.served(&entry, reply.first_byte_at);
                     return Ok(Delivery::Reply(reply, entry));

@@ -21,6 +21,7 @@ use crate::limits;
 use crate::protocol::{Left, ReplyForm};
 use crate::scheduler::affinity::Session;
 use crate::store::{Closed, End, GivenUp, GroupId};
+use crate::upstream::Handover;
 
 /// The status that stands in a row when the client went before it got a head.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -31,6 +32,8 @@ pub(super) struct Settlement {
     in_flight: Option<InFlight>,
     /// The counters of the account that is asked.
     account: Option<GroupId>,
+    /// Of the request to it.
+    handover: Handover,
     book: Option<Box<Book>>,
 }
 
@@ -47,14 +50,17 @@ impl Settlement {
             left: Vec::new(),
             reader: None,
         };
-        worker.relay.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, in_flight: None, account: None, book: Some(Box::new(book)) }
+        Self::new(worker, Some(Box::new(book)))
     }
 
     /// A call that costs nothing and leaves no row.
     pub(super) fn unbooked(worker: Arc<Worker>) -> Self {
+        Self::new(worker, None)
+    }
+
+    fn new(worker: Arc<Worker>, book: Option<Box<Book>>) -> Self {
         worker.relay.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, in_flight: None, account: None, book: None }
+        Self { worker, in_flight: None, account: None, handover: Handover::default(), book }
     }
 
     /// Holds what the call may need of an account, and of its key the first time.
@@ -78,6 +84,7 @@ impl Settlement {
         now: Timestamp,
     ) -> Result<(), JournalError> {
         self.in_flight = Some(entry.state.enter(now));
+        self.handover = Handover::default();
         let Some(book) = &mut self.book else { return Ok(()) };
         let group = &entry.limits.group;
         let attempt = Attempt {
@@ -99,11 +106,17 @@ impl Settlement {
         Ok(())
     }
 
+    /// What is to take note when the request to the account is handed over.
+    pub(super) fn handover(&self) -> Handover {
+        self.handover.clone()
+    }
+
     /// An attempt failed: the account's leases go back at once. If the upstream may have worked all the same,
     /// the account (not the key) is charged for it.
     pub(super) fn attempt_failed(&mut self, entry: &AccountEntry, may_have_worked: bool) {
         self.in_flight = None;
         self.account = None;
+        self.handover = Handover::default();
         let Some(book) = &mut self.book else { return };
         if book.groups.contains(&entry.limits.group) {
             self.worker.relay.directory.store().release(book.closed.request, &entry.limits.group);
@@ -163,7 +176,7 @@ impl Drop for Settlement {
             book.groups.iter().for_each(|group| store.give_back(book.closed.request, group));
             return;
         }
-        book.finish(relay.clock.now(), self.account.as_ref());
+        book.finish(relay.clock.now(), self.account.as_ref(), self.handover.is_done());
         self.worker.lane.close(&book.closed);
         book.groups.iter().for_each(|group| store.release(book.closed.request, group));
         let closed = &book.closed;

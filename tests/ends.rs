@@ -1,5 +1,7 @@
 //! How replies end, and what stands in their rows for it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use shared::admin::AddAccount;
 use shared::domain::{AccountKind, Protocol, Provenance, UsageClass};
@@ -122,4 +124,31 @@ async fn a_client_that_leaves_while_the_upstream_thinks_pays_for_the_prompt() {
     let row = rig.daemon.row("sent").await;
     assert_eq!((row.end.as_str(), row.status), ("client_gone", 499), "{row:?}");
     assert_eq!((row.provenance, row.usage.is_empty()), (Provenance::Estimated, false), "{row:?}");
+}
+
+/// The upstream has told of the prompt, and nothing of an answer yet: the head is still held.
+#[tokio::test]
+async fn figures_that_came_before_the_head_went_on_are_kept() {
+    let rig = Rig::start().await;
+    rig.upstream.script(|seen| {
+        let first = seen.events().into_iter().take(1);
+        Reply::open_stream("text/event-stream").pieces(first).then(Step::Stall)
+    });
+    let mut patience = Duration::from_millis(20);
+    // How long the relay takes to read it cannot be seen from here.
+    let row = until("a client left after it was read", async || {
+        let model = format!("held-{}", patience.as_millis());
+        let call = Call::new(Protocol::Messages, model.as_str()).streamed();
+        let left = tokio::time::timeout(patience, rig.client.open(&call)).await;
+        assert!(left.is_err(), "the head was not held");
+        patience += Duration::from_millis(20);
+        let row = rig.daemon.row(&model).await;
+        (row.provenance == Provenance::Partial).then_some(row)
+    })
+    .await;
+    assert_eq!((row.end.as_str(), row.status), ("client_gone", 499), "{row:?}");
+    let told = wire::usage(Protocol::Messages);
+    for class in [UsageClass::Input, UsageClass::CacheRead, UsageClass::CacheWrite5m] {
+        assert_eq!(row.usage[class], told[class], "{row:?}");
+    }
 }

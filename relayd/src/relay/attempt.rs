@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use shared::domain::Timestamp;
@@ -11,24 +11,26 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::call::Call;
 use super::encoded::Reader;
+use super::settlement::Settlement;
 use super::{Worker, account};
 use crate::causes::Causes;
 use crate::directory::AccountEntry;
-use crate::protocol::{Meter, Opening, ReplyForm};
-use crate::provider::{self, Caller, ErrorReply};
+use crate::protocol::{Meter, Opening, ReplyForm, Splice};
+use crate::provider::{self, Caller, ErrorReply, ProviderError};
 use crate::scheduler::health::{Failure, Outcome};
-use crate::upstream::{Egress, Handover, UpstreamError};
+use crate::upstream::{Egress, UpstreamError};
 
 /// How much of an error reply is read, and for how long: it is only looked at and passed on.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A reply that goes to the client.
+/// A reply that goes to the client. Its reader is in the settlement.
 pub(super) struct Reply {
     pub(super) parts: http::response::Parts,
     pub(super) body: Incoming,
     pub(super) held: Vec<Bytes>,
-    pub(super) reader: Reader,
+    /// Whether the bytes are what the protocol says, not encoded.
+    pub(super) is_plain: bool,
     pub(super) form: ReplyForm,
     pub(super) first_byte_at: Timestamp,
 }
@@ -71,13 +73,91 @@ pub(super) enum Attempted {
     Failed(Fault),
 }
 
-/// Calls one account.
-pub(super) async fn attempt(
-    worker: &Worker,
-    call: &Call,
-    entry: &AccountEntry,
-    handover: Handover,
-) -> Attempted {
+/// One call to one account.
+pub(super) struct Attempt<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) call: &'a Call,
+    pub(super) entry: &'a AccountEntry,
+    /// Whatever is read of a reply is booked, also if the client goes meanwhile.
+    pub(super) settlement: &'a mut Settlement,
+}
+
+impl Attempt<'_> {
+    /// Calls the account, and reads of the reply what it takes to know that it is for the client.
+    pub(super) async fn run(self) -> Attempted {
+        let Self { worker, call, entry, .. } = self;
+        let request = match request(call, entry) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::error!(account = %entry.account.id, error = %Causes(&error), "account is not set up right");
+                // The settings are wrong, not the upstream: the account's health says nothing of it.
+                let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
+                return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
+            }
+        };
+        let egress = Egress::of(entry.account.kind);
+        let response = match worker.upstream.send(egress, request, self.settlement.handover()).await {
+            Ok(response) => response,
+            Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
+        };
+        if !response.status().is_success() {
+            return refused(worker, call, entry, response).await;
+        }
+        self.hold(response).await
+    }
+
+    /// Holds the head of a good reply until its first piece, for a stream until its first event of substance, so
+    /// that a failure up to then is not the client's problem.
+    async fn hold(self, response: Response<Incoming>) -> Attempted {
+        let Self { worker, call, entry, settlement } = self;
+        let settings = &worker.relay.settings;
+        let (parts, mut body) = response.into_parts();
+        let form = form(call, &parts);
+        let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
+        let first_byte_at = worker.relay.clock.now();
+        let reader = settlement.answered(Reader::new(&parts.headers, meter), form, first_byte_at);
+        let is_stream = form != ReplyForm::Json && reader.is_plain();
+        let mut held = Vec::new();
+        let mut held_bytes = 0;
+        let mut has_ended = false;
+        let deadline = Instant::now() + settings.hold;
+        while held_bytes < settings.hold_bytes_max {
+            let Ok(frame) = timeout_at(deadline, body.frame()).await else { break };
+            match frame {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    reader.feed(&data);
+                    held_bytes += data.len();
+                    held.push(data);
+                }
+                Some(Err(_)) => return broken(call, Failure::Broken),
+                None => {
+                    reader.finish();
+                    has_ended = true;
+                    break;
+                }
+            }
+            if !is_stream {
+                break;
+            }
+            match reader.opening() {
+                Opening::Nothing | Opening::Announcing => {}
+                Opening::Substance => break,
+                Opening::Error => match stream_error(worker, call, entry, reader) {
+                    Some(fault) => return Attempted::Failed(fault),
+                    None => break,
+                },
+            }
+        }
+        if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
+            return broken(call, Failure::Broken);
+        }
+        let is_plain = reader.is_plain();
+        Attempted::Replied(Box::new(Reply { parts, body, held, is_plain, form, first_byte_at }))
+    }
+}
+
+fn request(call: &Call, entry: &AccountEntry) -> Result<Request<Splice>, ProviderError> {
     let caller = Caller { account: &entry.account, secret: &entry.secret };
     let upstream_call = provider::Call {
         protocol: call.target.protocol,
@@ -88,23 +168,7 @@ pub(super) async fn attempt(
         query: call.query.as_deref(),
         body: call.body_for(&entry.account),
     };
-    let request = match entry.provider.request(caller, upstream_call) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!(account = %entry.account.id, error = %Causes(&error), "account is not set up right");
-            // The settings are wrong, not the upstream: the account's health says nothing of it.
-            let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
-            return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
-        }
-    };
-    let response = match worker.upstream.send(Egress::of(entry.account.kind), request, handover).await {
-        Ok(response) => response,
-        Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
-    };
-    if !response.status().is_success() {
-        return refused(worker, call, entry, response).await;
-    }
-    hold(worker, call, entry, response).await
+    entry.provider.request(caller, upstream_call)
 }
 
 fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry) -> Fault {
@@ -158,54 +222,6 @@ async fn beginning(mut body: Incoming) -> Bytes {
         }
     }
     bytes.freeze()
-}
-
-/// Holds the head of a good reply until its first piece, for a stream until its first event of substance, so
-/// that a failure up to then is not the client's problem.
-async fn hold(worker: &Worker, call: &Call, entry: &AccountEntry, response: Response<Incoming>) -> Attempted {
-    let settings = &worker.relay.settings;
-    let (parts, mut body) = response.into_parts();
-    let form = form(call, &parts);
-    let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
-    let mut reader = Reader::new(&parts.headers, meter);
-    let first_byte_at = worker.relay.clock.now();
-    let mut held = Vec::new();
-    let mut held_bytes = 0;
-    let mut has_ended = false;
-    let deadline = Instant::now() + settings.hold;
-    while held_bytes < settings.hold_bytes_max {
-        let Ok(frame) = timeout_at(deadline, body.frame()).await else { break };
-        match frame {
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { continue };
-                reader.feed(&data);
-                held_bytes += data.len();
-                held.push(data);
-            }
-            Some(Err(_)) => return broken(call, Failure::Broken),
-            None => {
-                reader.finish();
-                has_ended = true;
-                break;
-            }
-        }
-        if form == ReplyForm::Json || !reader.is_plain() {
-            break;
-        }
-        match reader.opening() {
-            Opening::Nothing | Opening::Announcing => {}
-            Opening::Substance => break,
-            Opening::Error => match stream_error(worker, call, entry, &reader) {
-                Some(fault) => return Attempted::Failed(fault),
-                None => break,
-            },
-        }
-    }
-    let is_stream = form != ReplyForm::Json && reader.is_plain();
-    if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
-        return broken(call, Failure::Broken);
-    }
-    Attempted::Replied(Box::new(Reply { parts, body, held, reader, form, first_byte_at }))
 }
 
 fn form(call: &Call, parts: &http::response::Parts) -> ReplyForm {

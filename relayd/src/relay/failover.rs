@@ -9,7 +9,7 @@ use shared::domain::Timestamp;
 
 use super::account::Origin;
 use super::admission::Admission;
-use super::attempt::{Attempted, Fault, Refusal, Reply, Told, attempt};
+use super::attempt::{Attempt, Attempted, Fault, Refusal, Reply, Told};
 use super::call::Call;
 use super::failure::seconds_until;
 use super::reply::{self, ReplyBody};
@@ -85,7 +85,8 @@ impl Run<'_> {
                 continue;
             }
             settlement.attempt(self.call, &entry, now)?;
-            match attempt(self.worker, self.call, &entry, settlement.handover()).await {
+            let attempt = Attempt { worker: self.worker, call: self.call, entry: &entry, settlement };
+            match attempt.run().await {
                 Attempted::Replied(reply) => {
                     self.served(&entry, reply.first_byte_at);
                     return Ok(Delivery::Reply(reply, entry));
@@ -208,9 +209,9 @@ fn is_about_our_credential(outcome: &Outcome, refusal: &Refusal) -> bool {
 }
 
 fn tapped(call: &Call, reply: Reply, origin: Origin, mut settlement: Settlement) -> Response<ReplyBody> {
-    let Reply { parts, body, held, reader, form, first_byte_at } = reply;
-    let injected = call.injects_usage() && reader.is_plain();
-    settlement.replied(parts.status.as_u16(), first_byte_at, (reader, form));
+    let Reply { parts, body, held, is_plain, form, first_byte_at } = reply;
+    let injected = call.injects_usage() && is_plain;
+    settlement.replied(parts.status.as_u16());
     let mut head = reply::head(parts);
     tell_what_is_left(head.headers_mut(), call, settlement.left(), first_byte_at);
     if injected {

@@ -34,6 +34,8 @@ pub(super) struct Settlement {
     account: Option<GroupId>,
     /// Of the request to it.
     handover: Handover,
+    /// Reads what its reply used.
+    reader: Option<(Reader, ReplyForm)>,
     book: Option<Box<Book>>,
 }
 
@@ -48,7 +50,6 @@ impl Settlement {
             estimated: Charge::default(),
             tariff: None,
             left: Vec::new(),
-            reader: None,
         };
         Self::new(worker, Some(Box::new(book)))
     }
@@ -60,7 +61,8 @@ impl Settlement {
 
     fn new(worker: Arc<Worker>, book: Option<Box<Book>>) -> Self {
         worker.relay.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, in_flight: None, account: None, handover: Handover::default(), book }
+        let (account, handover) = (None, Handover::default());
+        Self { worker, in_flight: None, account, handover, reader: None, book }
     }
 
     /// Holds what the call may need of an account, and of its key the first time.
@@ -111,13 +113,23 @@ impl Settlement {
         self.handover.clone()
     }
 
+    /// The head of a good reply came. What the reader finds is booked, also if the client goes before it gets it.
+    pub(super) fn answered(&mut self, reader: Reader, form: ReplyForm, now: Timestamp) -> &mut Reader {
+        if let Some(book) = &mut self.book {
+            book.closed.first_byte_at = Some(now);
+        }
+        &mut self.reader.insert((reader, form)).0
+    }
+
     /// An attempt failed: the account's leases go back at once. If the upstream may have worked all the same,
     /// the account (not the key) is charged for it.
     pub(super) fn attempt_failed(&mut self, entry: &AccountEntry, may_have_worked: bool) {
         self.in_flight = None;
         self.account = None;
         self.handover = Handover::default();
+        self.reader = None;
         let Some(book) = &mut self.book else { return };
+        book.closed.first_byte_at = None;
         if book.groups.contains(&entry.limits.group) {
             self.worker.relay.directory.store().release(book.closed.request, &entry.limits.group);
         }
@@ -139,18 +151,16 @@ impl Settlement {
         }
     }
 
-    /// The head of a good reply goes to the client; the reader reads what it used.
-    pub(super) fn replied(&mut self, status: u16, first_byte_at: Timestamp, reader: (Reader, ReplyForm)) {
+    /// The head of a good reply goes to the client.
+    pub(super) fn replied(&mut self, status: u16) {
         if let Some(book) = &mut self.book {
             book.closed.status = status;
-            book.closed.first_byte_at = Some(first_byte_at);
-            book.reader = Some(reader);
         }
     }
 
     /// The reader of the reply, while there is one.
     pub(super) fn reader(&mut self) -> Option<&mut Reader> {
-        self.book.as_mut()?.reader.as_mut().map(|(reader, _)| reader)
+        self.reader.as_mut().map(|(reader, _)| reader)
     }
 
     /// What is left of the key's limits.
@@ -176,7 +186,8 @@ impl Drop for Settlement {
             book.groups.iter().for_each(|group| store.give_back(book.closed.request, group));
             return;
         }
-        book.finish(relay.clock.now(), self.account.as_ref(), self.handover.is_done());
+        let now = relay.clock.now();
+        book.finish(now, self.account.as_ref(), self.reader.as_ref(), self.handover.is_done());
         self.worker.lane.close(&book.closed);
         book.groups.iter().for_each(|group| store.release(book.closed.request, group));
         let closed = &book.closed;

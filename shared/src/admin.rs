@@ -605,7 +605,7 @@ pub struct RequestRow {
     pub priced_model: Option<String>,
     /// HTTP status that the client got.
     pub status: u16,
-    /// How it ended: `complete`, `truncated`, `client_gone`, `failed`, `orphaned`.
+    /// How it ended: `complete`, `truncated`, `client_gone`, `failed`, `aborted`, `orphaned`.
     pub end: String,
     /// Accounts that were tried.
     pub attempts: u32,

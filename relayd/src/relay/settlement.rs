@@ -188,6 +188,9 @@ impl Drop for Settlement {
         }
         let now = relay.clock.now();
         book.finish(now, self.account.as_ref(), self.reader.as_ref(), self.handover.is_done());
+        if relay.abort.is_cancelled() {
+            cut_off(&mut book.closed);
+        }
         self.worker.lane.close(&book.closed);
         book.groups.iter().for_each(|group| store.release(book.closed.request, group));
         let closed = &book.closed;
@@ -228,6 +231,16 @@ fn unopened(call: &Call, zone: &Zone) -> Closed {
         rated: NanoUsd::ZERO,
         multiplier: Multiplier::ONE,
         hour: limits::start_of(CalendarUnit::Hour, zone, call.opened_at),
+    }
+}
+
+/// What looks like a client that went was the daemon, which stopped.
+const fn cut_off(closed: &mut Closed) {
+    if matches!(closed.end, End::ClientGone) {
+        closed.end = End::Aborted;
+        if closed.status == CLIENT_CLOSED_REQUEST {
+            closed.status = 0;
+        }
     }
 }
 

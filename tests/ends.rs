@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::admin::AddAccount;
+use shared::admin::{AddAccount, SumUsage, UsageBy, UsageRow};
 use shared::domain::{AccountKind, Protocol, Provenance, UsageClass};
 
+use crate::support::daemon::setting;
 use crate::support::{Call, Gate, Reply, Rig, Setup, Step, answer, until, wire};
 
 #[tokio::test]
@@ -151,4 +152,49 @@ async fn figures_that_came_before_the_head_went_on_are_kept() {
     for class in [UsageClass::Input, UsageClass::CacheRead, UsageClass::CacheWrite5m] {
         assert_eq!(row.usage[class], told[class], "{row:?}");
     }
+}
+
+async fn usage_of(rig: &Rig, account: &str) -> Option<UsageRow> {
+    rig.daemon.settled().await;
+    let by = UsageBy::Account;
+    let sum = SumUsage { by, since: None, until: None, key: None, account: None, model: None };
+    rig.daemon.call(&sum).await.into_iter().find(|row| row.name == account)
+}
+
+/// The upstream had all of the request, so it may have worked and want money for it: the account is charged, the
+/// key is not.
+#[tokio::test]
+async fn an_upstream_that_resets_after_the_request_is_taken_to_have_worked() {
+    let rig = Rig::bare(Setup::default()).await;
+    let bad = rig.account(AccountKind::ClaudeConsole, "bad");
+    rig.daemon.call(&AddAccount { priority: Some(1), ..bad }).await;
+    rig.add(AccountKind::ClaudeConsole, "good").await;
+    for (number, step) in [Step::Reset, Step::Close].into_iter().enumerate() {
+        rig.upstream.script(move |seen| match seen.account.as_str() {
+            "bad" => Reply::raw(vec![step.clone()]),
+            _ => answer(seen),
+        });
+        rig.resume("bad").await;
+        rig.client.call(&Call::new(Protocol::Messages, format!("m-{number}"))).await.expect(200);
+        let row = rig.daemon.row(&format!("m-{number}")).await;
+        assert_eq!((row.attempts, row.provenance), (2, Provenance::Measured), "{row:?}");
+        let charged = usage_of(&rig, "bad").await.expect("the account is charged nothing");
+        assert_eq!(charged.provenance[&Provenance::Estimated], number as u64 + 1, "{charged:?}");
+        assert!(!charged.usage.is_empty(), "{charged:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_charged_to_nobody() {
+    let rig = Rig::bare(Setup::default().set(setting::FIRST_BYTE_TIMEOUT_MS, 1_000)).await;
+    // It takes the connection and never speaks TLS.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = Some(format!("https://{}", silent.local_addr().unwrap()));
+    let account = rig.account(AccountKind::ClaudeConsole, "silent");
+    rig.daemon.call(&AddAccount { base_url, ..account }).await;
+    rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(504);
+    let row = rig.daemon.row("m").await;
+    assert_eq!((row.end.as_str(), row.provenance), ("failed", Provenance::Unused), "{row:?}");
+    let charged = usage_of(&rig, "silent").await.map(|row| row.usage).unwrap_or_default();
+    assert!(charged.is_empty(), "{charged:?}");
 }

@@ -18,7 +18,7 @@ use crate::directory::AccountEntry;
 use crate::protocol::{Meter, Opening, ReplyForm, Splice};
 use crate::provider::{self, Caller, ErrorReply, ProviderError};
 use crate::scheduler::health::{Failure, Outcome};
-use crate::upstream::{Egress, UpstreamError};
+use crate::upstream::{Egress, Handover, UpstreamError};
 
 /// How much of an error reply is read, and for how long: it is only looked at and passed on.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -96,9 +96,10 @@ impl Attempt<'_> {
             }
         };
         let egress = Egress::of(entry.account.kind);
-        let response = match worker.upstream.send(egress, request, self.settlement.handover()).await {
+        let handover = self.settlement.handover();
+        let response = match worker.upstream.send(egress, request, handover.clone()).await {
             Ok(response) => response,
-            Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
+            Err(error) => return Attempted::Failed(unanswered(&error, call, entry, &handover)),
         };
         if !response.status().is_success() {
             return refused(worker, call, entry, response).await;
@@ -171,15 +172,16 @@ fn request(call: &Call, entry: &AccountEntry) -> Result<Request<Splice>, Provide
     entry.provider.request(caller, upstream_call)
 }
 
-fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry) -> Fault {
+/// Once the upstream may have had the request, it may have worked, whatever became of its answer.
+fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry, handover: &Handover) -> Fault {
     tracing::debug!(account = %entry.account.id, error = %Causes(error), "attempt failed");
     let suspect = |failure| Outcome::Suspect { failure, fingerprint: call.fingerprint() };
-    let (outcome, told, may_have_worked) = match error {
-        UpstreamError::Unreachable(_) => (Outcome::Unreachable, Told::Unreachable, false),
-        UpstreamError::Timeout => (suspect(Failure::Timeout), Told::Failed(Failure::Timeout), true),
-        UpstreamError::Broken(_) => (suspect(Failure::Broken), Told::Failed(Failure::Broken), false),
+    let (outcome, told) = match error {
+        UpstreamError::Unreachable(_) => (Outcome::Unreachable, Told::Unreachable),
+        UpstreamError::Timeout => (suspect(Failure::Timeout), Told::Failed(Failure::Timeout)),
+        UpstreamError::Broken(_) => (suspect(Failure::Broken), Told::Failed(Failure::Broken)),
     };
-    Fault { outcome, told, may_have_worked }
+    Fault { outcome, told, may_have_worked: handover.is_done() }
 }
 
 async fn refused(

@@ -56,3 +56,23 @@ impl Body for Watched {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_handed_over_when_it_is_asked_for() {
+        let handover = Handover::default();
+        let mut watched = handover.clone().watch(Splice::whole(Bytes::from_static(b"{}")));
+        assert_eq!((watched.size_hint().exact(), watched.is_end_stream()), (Some(2), false));
+        assert!(!handover.is_done());
+        let polled = Pin::new(&mut watched).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Some(Ok(frame))) if frame.data_ref().unwrap() == "{}"));
+        assert!(handover.is_done() && watched.is_end_stream());
+        let empty = Handover::default();
+        assert!(empty.clone().watch(Splice::empty()).is_end_stream() && empty.is_done());
+    }
+}

@@ -20,6 +20,9 @@ mod cors;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+#[cfg(feature = "embedded")]
+mod damage;
+#[cfg(test)]
 mod ends;
 #[cfg(test)]
 mod failover;

@@ -119,6 +119,9 @@ pub struct StatusView {
     pub connections: u64,
     /// API keys that are not deleted.
     pub keys: u64,
+    /// Ids of keys and accounts that are left out because their records cannot be read.
+    #[serde(default)]
+    pub damaged: Vec<String>,
     /// All accounts with their state.
     pub accounts: Vec<AccountView>,
 }

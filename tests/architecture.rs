@@ -52,7 +52,7 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("keyfile", &[]),
     ("logging", &[]),
     ("simulator", &["protocol"]),
-    ("directory", &["limits", "scheduler", "provider", "pricing"]),
+    ("directory", &["limits", "scheduler", "provider", "pricing", "causes"]),
     ("auth", &["directory", "percent"]),
     ("upstream", &["provider", "protocol", "simulator"]),
     ("ledger", &["pricing", "causes"]),

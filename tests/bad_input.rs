@@ -194,9 +194,11 @@ async fn many_large_bodies_at_once_stay_within_the_nodes_bound() {
         let mut raw = Raw::connect(rig.daemon.address()).await;
         let head = head(Protocol::Messages, &rig.key, &format!("content-length: {}\r\n", 90 * MIB));
         raw.send(head.as_bytes()).await.unwrap();
+        // Enough to come in several pieces, so that they are put together.
+        raw.send(&[b' '; 300_000]).await.unwrap();
         open.push(raw);
     }
-    // A body that is only announced takes no memory.
+    // What is only announced takes no memory.
     is_unharmed(&mut rig, 64 * MIB).await;
 }
 
@@ -211,11 +213,16 @@ async fn bodies_that_are_open_share_the_nodes_room() {
     let large = Call::new(Protocol::Messages, "m").prompt("x".repeat(400_000));
     rig.client.call(&large).await.expect(200);
 
-    let mut half = Raw::connect(rig.daemon.address()).await;
     let declared = head(Protocol::Messages, &rig.key, "content-length: 900000\r\n");
-    half.send(format!("{declared}{{\"model\":").as_bytes()).await.unwrap();
+    let mut half = Raw::connect(rig.daemon.address()).await;
+    half.send(declared.as_bytes()).await.unwrap();
+    half.send(&[b' '; 800_000]).await.unwrap();
     until("the room is taken", async || (rig.client.call(&large).await.status == 503).then_some(())).await;
     rig.client.call(&large).await.expect(503).error_message(Protocol::Messages);
+    // What cannot fit is refused before it is sent.
+    let mut early = Raw::connect(rig.daemon.address()).await;
+    early.send(declared.as_bytes()).await.unwrap();
+    assert_eq!(status_of(&early.read_head().await), 503);
     // What fits into the rest is served.
     rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
     // A body without a declared length pays as it comes.
@@ -229,6 +236,36 @@ async fn bodies_that_are_open_share_the_nodes_room() {
 
     drop(half);
     until("the room is free", async || (rig.client.call(&large).await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn slow_uploads_hold_only_what_they_have_sent() {
+    let setup = Setup::default()
+        .set(setting::BODY_BYTES_MAX, MIB)
+        .set(setting::BODY_BYTES_IN_FLIGHT_MAX, MIB)
+        .set(setting::BODY_IDLE_TIMEOUT_MS, 60_000);
+    let rig = Rig::bare(setup).await;
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    let body = Call::new(Protocol::Messages, "slow").prompt("x".repeat(900_000)).body();
+    let (beginning, rest) = body.split_at(1_000);
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(rig.daemon.address()).await;
+        let declared = format!("content-length: {}\r\n", body.len());
+        raw.send(head(Protocol::Messages, &rig.key, &declared).as_bytes()).await.unwrap();
+        raw.send(beginning).await.unwrap();
+        slow.push(raw);
+    }
+    let large = Call::new(Protocol::Messages, "m").prompt("x".repeat(900_000));
+    for _ in 0..4 {
+        rig.client.call(&large).await.expect(200);
+    }
+    // Nor is any of them worse off.
+    for mut raw in slow {
+        raw.send(rest).await.unwrap();
+        let reply = raw.read_head().await;
+        assert_eq!(status_of(&reply), 200, "{reply}");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! How replies end, and what stands in their rows for it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use shared::admin::{AddAccount, SumUsage, UsageBy, UsageRow};
 use shared::domain::{AccountKind, Protocol, Provenance, UsageClass};
 
-use crate::support::{Call, Gate, Reply, Rig, Setup, Step, answer, wire};
+use crate::support::daemon::setting;
+use crate::support::{Call, Gate, Reply, Rig, Setup, Step, answer, until, wire};
 
 #[tokio::test]
 async fn a_reply_with_trailers_is_complete() {
@@ -89,4 +93,108 @@ async fn a_client_is_told_of_the_account_that_rests_least() {
     });
     let answer = rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(429);
     assert_eq!((answer.header("retry-after"), answer.header("retry-after-ms")), (Some("7"), None));
+}
+
+/// An upstream that takes the connection and never speaks TLS: nothing can be sent to it.
+#[tokio::test]
+async fn a_client_that_leaves_before_anything_was_sent_pays_nothing() {
+    let rig = Rig::bare(Setup::default()).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = Some(format!("https://{}", silent.local_addr().unwrap()));
+    let account = rig.account(AccountKind::ClaudeConsole, "silent");
+    rig.daemon.call(&AddAccount { base_url, ..account }).await;
+    let call = Call::new(Protocol::Messages, "unsent");
+    let _connection = tokio::select! {
+        accepted = silent.accept() => accepted.unwrap(),
+        _ = rig.client.call(&call) => panic!("nobody can have answered"),
+    };
+    let row = rig.daemon.row("unsent").await;
+    assert_eq!((row.end.as_str(), row.status, row.attempts), ("client_gone", 499, 1), "{row:?}");
+    assert_eq!((row.provenance, row.usage.is_empty()), (Provenance::Unused, true), "{row:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_the_upstream_thinks_pays_for_the_prompt() {
+    let rig = Rig::start().await;
+    rig.upstream.script(|_| Reply::raw(vec![Step::Stall]));
+    let call = Call::new(Protocol::Messages, "sent");
+    tokio::select! {
+        () = until("the upstream has it", async || (rig.upstream.answering() == 1).then_some(())) => {}
+        _ = rig.client.call(&call) => panic!("nobody can have answered"),
+    }
+    let row = rig.daemon.row("sent").await;
+    assert_eq!((row.end.as_str(), row.status), ("client_gone", 499), "{row:?}");
+    assert_eq!((row.provenance, row.usage.is_empty()), (Provenance::Estimated, false), "{row:?}");
+}
+
+/// The upstream has told of the prompt, and nothing of an answer yet: the head is still held.
+#[tokio::test]
+async fn figures_that_came_before_the_head_went_on_are_kept() {
+    let rig = Rig::start().await;
+    rig.upstream.script(|seen| {
+        let first = seen.events().into_iter().take(1);
+        Reply::open_stream("text/event-stream").pieces(first).then(Step::Stall)
+    });
+    let mut patience = Duration::from_millis(20);
+    // How long the relay takes to read it cannot be seen from here.
+    let row = until("a client left after it was read", async || {
+        let model = format!("held-{}", patience.as_millis());
+        let call = Call::new(Protocol::Messages, model.as_str()).streamed();
+        let left = tokio::time::timeout(patience, rig.client.open(&call)).await;
+        assert!(left.is_err(), "the head was not held");
+        patience += Duration::from_millis(20);
+        let row = rig.daemon.row(&model).await;
+        (row.provenance == Provenance::Partial).then_some(row)
+    })
+    .await;
+    assert_eq!((row.end.as_str(), row.status), ("client_gone", 499), "{row:?}");
+    let told = wire::usage(Protocol::Messages);
+    for class in [UsageClass::Input, UsageClass::CacheRead, UsageClass::CacheWrite5m] {
+        assert_eq!(row.usage[class], told[class], "{row:?}");
+    }
+}
+
+async fn usage_of(rig: &Rig, account: &str) -> Option<UsageRow> {
+    rig.daemon.settled().await;
+    let by = UsageBy::Account;
+    let sum = SumUsage { by, since: None, until: None, key: None, account: None, model: None };
+    rig.daemon.call(&sum).await.into_iter().find(|row| row.name == account)
+}
+
+/// The upstream had all of the request, so it may have worked and want money for it: the account is charged, the
+/// key is not.
+#[tokio::test]
+async fn an_upstream_that_resets_after_the_request_is_taken_to_have_worked() {
+    let rig = Rig::bare(Setup::default()).await;
+    let bad = rig.account(AccountKind::ClaudeConsole, "bad");
+    rig.daemon.call(&AddAccount { priority: Some(1), ..bad }).await;
+    rig.add(AccountKind::ClaudeConsole, "good").await;
+    for (number, step) in [Step::Reset, Step::Close].into_iter().enumerate() {
+        rig.upstream.script(move |seen| match seen.account.as_str() {
+            "bad" => Reply::raw(vec![step.clone()]),
+            _ => answer(seen),
+        });
+        rig.resume("bad").await;
+        rig.client.call(&Call::new(Protocol::Messages, format!("m-{number}"))).await.expect(200);
+        let row = rig.daemon.row(&format!("m-{number}")).await;
+        assert_eq!((row.attempts, row.provenance), (2, Provenance::Measured), "{row:?}");
+        let charged = usage_of(&rig, "bad").await.expect("the account is charged nothing");
+        assert_eq!(charged.provenance[&Provenance::Estimated], number as u64 + 1, "{charged:?}");
+        assert!(!charged.usage.is_empty(), "{charged:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_charged_to_nobody() {
+    let rig = Rig::bare(Setup::default().set(setting::FIRST_BYTE_TIMEOUT_MS, 1_000)).await;
+    // It takes the connection and never speaks TLS.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = Some(format!("https://{}", silent.local_addr().unwrap()));
+    let account = rig.account(AccountKind::ClaudeConsole, "silent");
+    rig.daemon.call(&AddAccount { base_url, ..account }).await;
+    rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(504);
+    let row = rig.daemon.row("m").await;
+    assert_eq!((row.end.as_str(), row.provenance), ("failed", Provenance::Unused), "{row:?}");
+    let charged = usage_of(&rig, "silent").await.map(|row| row.usage).unwrap_or_default();
+    assert!(charged.is_empty(), "{charged:?}");
 }

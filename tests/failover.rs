@@ -101,7 +101,7 @@ fn bad_accounts() -> impl Iterator<Item = String> {
 /// Brings every bad account back, as an operator would.
 async fn resume(rig: &Rig) {
     for account in bad_accounts() {
-        rig.daemon.call(&UpdateAccount { account, paused: Some(false), ..UpdateAccount::default() }).await;
+        rig.resume(&account).await;
     }
 }
 
@@ -242,10 +242,7 @@ async fn a_refused_credential_of_ours_is_not_the_clients_fault() {
             assert!(!told.error_message(protocol).contains("upstream-"));
         }
         for account in ["claude", "openai", "gemini"] {
-            let account = account.to_owned();
-            rig.daemon
-                .call(&UpdateAccount { account, paused: Some(false), ..UpdateAccount::default() })
-                .await;
+            rig.resume(account).await;
         }
     }
 }
@@ -349,6 +346,9 @@ async fn a_truncated_stream_is_told_as_an_error() {
             assert_eq!(row.end, "truncated", "{model}: {row:?}");
             assert!([Provenance::Partial, Provenance::Estimated].contains(&row.provenance), "{row:?}");
             assert!(!row.usage.is_empty(), "{row:?}");
+            for account in ["claude-console", "openai-responses", "gemini-api"] {
+                rig.resume(account).await;
+            }
         }
     }
 }

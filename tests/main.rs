@@ -19,6 +19,8 @@ mod config;
 mod cors;
 #[cfg(test)]
 mod cuts;
+#[cfg(all(test, feature = "embedded"))]
+mod damage;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
@@ -31,6 +33,8 @@ mod failover;
 mod fidelity;
 #[cfg(test)]
 mod front_door;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]

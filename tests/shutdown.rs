@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use shared::admin::{ListAccounts, ListKeys, StopDaemon, SumUsage, UsageBy};
-use shared::domain::{Protocol, Provenance};
+use shared::domain::{AccountKind, Protocol, Provenance};
 use tokio::net::TcpStream;
 
-use crate::support::{Call, Gate, Reply, Rig, Step, until, wire};
+use crate::support::daemon::setting;
+use crate::support::{Call, Gate, Reply, Rig, Setup, Step, until, wire};
 
 #[tokio::test]
 async fn an_open_stream_is_drained_and_new_connections_are_refused() {
@@ -39,6 +40,66 @@ async fn an_open_stream_is_drained_and_new_connections_are_refused() {
     let row = rig.daemon.row("drained").await;
     assert_eq!((row.end.as_str(), row.provenance), ("complete", Provenance::Measured));
     assert_eq!(row.usage, wire::usage(Protocol::Messages));
+}
+
+/// Nobody takes them for clients that left.
+#[tokio::test]
+async fn calls_that_outlast_the_drain_are_booked_as_cut_off() {
+    let mut rig = Rig::bare(Setup::default().set(setting::DRAIN_TIMEOUT_MS, 1_000)).await;
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    rig.upstream.script(|seen| {
+        let pieces = seen.events().into_iter().take(4);
+        let begun = Reply::open_stream("text/event-stream").pieces(pieces);
+        if seen.is_stream() { begun.then(Step::Stall) } else { Reply::raw(vec![Step::Stall]) }
+    });
+    let call = |model: &str| Call::new(Protocol::Messages, model);
+    let mut begun = rig.client.open(&call("begun").streamed()).await;
+    begun.read_past(b"text_delta").await;
+    let mut left = rig.client.open(&call("left").streamed()).await;
+    left.read_past(b"text_delta").await;
+    let client = rig.client.clone();
+    let waiting =
+        tokio::spawn(async move { client.try_open(&Call::new(Protocol::Messages, "waiting")).await });
+    until("the upstream has all", async || (rig.upstream.answering() == 3).then_some(())).await;
+    drop(left);
+    until("the upstream is let go", async || (rig.upstream.gone() == 1).then_some(())).await;
+    rig.daemon.terminate();
+    assert!(rig.daemon.ended().await.success());
+    assert!(begun.rest().await.is_broken, "the client was told that all is well");
+    assert!(waiting.await.unwrap().is_err());
+
+    rig.start_again().await;
+    for (model, status, end, provenance) in [
+        ("begun", 200, "aborted", Provenance::Partial),
+        ("waiting", 0, "aborted", Provenance::Estimated),
+        ("left", 200, "client_gone", Provenance::Partial),
+    ] {
+        let row = rig.daemon.row(model).await;
+        assert_eq!((row.status, row.end.as_str(), row.provenance), (status, end, provenance), "{row:?}");
+        assert!(!row.usage.is_empty(), "{row:?}");
+    }
+    let by = UsageBy::Key;
+    let sum = SumUsage { by, since: None, until: None, key: None, account: None, model: None };
+    let sums = rig.daemon.call(&sum).await;
+    assert_eq!((sums[0].requests, sums[0].failed), (3, 2));
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts_off_at_once() {
+    let mut rig = Rig::start().await;
+    rig.upstream.script(|_| Reply::raw(vec![Step::Stall]));
+    let client = rig.client.clone();
+    let waiting =
+        tokio::spawn(async move { client.try_open(&Call::new(Protocol::Messages, "waiting")).await });
+    until("the upstream has it", async || (rig.upstream.answering() == 1).then_some(())).await;
+    rig.daemon.terminate();
+    let address = rig.daemon.address();
+    until("it drains", async || TcpStream::connect(address).await.is_err().then_some(())).await;
+    rig.daemon.terminate();
+    assert!(rig.daemon.ended().await.success());
+    assert!(waiting.await.unwrap().is_err());
+    rig.start_again().await;
+    assert_eq!(rig.daemon.row("waiting").await.end, "aborted");
 }
 
 #[tokio::test]

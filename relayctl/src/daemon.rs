@@ -75,6 +75,11 @@ fn status_text(status: &StatusView, look: &Look) -> String {
         );
         grid.pair("set aside", Cell::toned(text, Tone::Bad));
     }
+    if !status.damaged.is_empty() {
+        let records = format::several(status.damaged.len() as u64, "record");
+        let text = format!("{records} cannot be read; the log says which and why");
+        grid.pair("damaged", Cell::toned(text, Tone::Bad));
+    }
     format!("{}\n\n{}", grid.text(), account_table::table(&status.accounts, look))
 }
 
@@ -113,7 +118,7 @@ mod tests {
 
     #[test]
     fn status_tells_what_needs_attention() {
-        let status = |state: &str, set_aside| StatusView {
+        let status = |state: &str, set_aside, damaged: &[&str]| StatusView {
             version: "1.2.3".to_owned(),
             pid: 7,
             node: "n1".to_owned(),
@@ -125,16 +130,16 @@ mod tests {
             in_flight: 0,
             connections: 1,
             keys: 2,
+            damaged: damaged.iter().map(|id| (*id).to_owned()).collect(),
             accounts: Vec::new(),
         };
-        let text = status_text(&status("ok", 0), &PIPE);
-        assert!(
-            text.contains("embedded, ok") && text.contains("2.0 KiB") && !text.contains("set aside"),
-            "{text}"
-        );
-        let text = status_text(&status("read only", 2), &PIPE);
-        fits(|look| status_text(&status("read only", 2), look), &["/data"]);
+        let text = status_text(&status("ok", 0, &[]), &PIPE);
+        assert!(text.contains("embedded, ok") && text.contains("2.0 KiB"), "{text}");
+        assert!(!text.contains("set aside") && !text.contains("damaged"), "{text}");
+        let text = status_text(&status("read only", 2, &["key_1"]), &PIPE);
+        fits(|look| status_text(&status("read only", 2, &["key_1"]), look), &["/data"]);
         assert!(text.contains("embedded, read only") && text.contains("2 records could not"), "{text}");
+        assert!(text.contains("1 record cannot be read"), "{text}");
     }
 
     #[test]

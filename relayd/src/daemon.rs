@@ -197,6 +197,7 @@ fn fleet(config: &Config, clock: Clock, directory: Arc<Directory>) -> Result<Fle
         directory,
         bodies: BodyBudget::new(config.server.body_bytes_in_flight_max as u64),
         in_flight: Arc::new(AtomicU64::new(0)),
+        abort: CancellationToken::new(),
     };
     let failures_max = u32::try_from(config.auth.failures_max).unwrap_or(u32::MAX);
     let throttle = Throttle::new(failures_max, config.auth.failures_window_ms.duration());

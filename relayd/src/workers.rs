@@ -98,8 +98,8 @@ pub(crate) fn start(
     lanes: Vec<Arc<Lane>>,
     listeners: &Listeners,
 ) -> Result<Crew, WorkerError> {
-    let mut crew =
-        Crew { threads: Vec::new(), stop: CancellationToken::new(), abort: CancellationToken::new() };
+    let (stop, abort) = (CancellationToken::new(), fleet.relay.abort.clone());
+    let mut crew = Crew { threads: Vec::new(), stop, abort };
     for (number, lane) in lanes.into_iter().enumerate() {
         let worker =
             Worker { relay: fleet.relay.clone(), lane, upstream: Upstream::new(&fleet.upstream, &fleet.tls) };

@@ -121,6 +121,9 @@ pub struct StatusView {
     pub connections: u64,
     /// API keys that are not deleted.
     pub keys: u64,
+    /// Ids of keys and accounts that are left out because their records cannot be read.
+    #[serde(default)]
+    pub damaged: Vec<String>,
     /// All accounts with their state.
     pub accounts: Vec<AccountView>,
 }
@@ -639,7 +642,7 @@ pub struct RequestRow {
     pub priced_model: Option<String>,
     /// HTTP status that the client got.
     pub status: u16,
-    /// How it ended: `complete`, `truncated`, `client_gone`, `failed`, `orphaned`.
+    /// How it ended: `complete`, `truncated`, `client_gone`, `failed`, `aborted`, `orphaned`.
     pub end: String,
     /// Accounts that were tried.
     pub attempts: u32,

@@ -34,6 +34,7 @@ pub mod setting {
     pub const BODY_IDLE_TIMEOUT_MS: Name = ("server", "body_idle_timeout_ms");
     pub const WRITE_STALL_TIMEOUT_MS: Name = ("server", "write_stall_timeout_ms");
     pub const CORS: Name = ("server", "cors");
+    pub const DRAIN_TIMEOUT_MS: Name = ("server", "drain_timeout_ms");
     pub const TRUSTED_PROXIES: Name = ("server", "trusted_proxies");
     pub const FAILURES_MAX: Name = ("auth", "failures_max");
     pub const FAILURES_WINDOW_MS: Name = ("auth", "failures_window_ms");

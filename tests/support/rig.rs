@@ -1,6 +1,6 @@
 //! The usual arrangement: a scripted upstream, a daemon with one account of each kind on it, and a key.
 
-use shared::admin::{AccountView, AddAccount, CreateKey, ShowAccount};
+use shared::admin::{AccountView, AddAccount, CreateKey, ShowAccount, UpdateAccount};
 use shared::domain::AccountKind;
 
 use super::admin;
@@ -53,6 +53,12 @@ impl Rig {
 
     pub async fn show(&self, account: &str) -> AccountView {
         self.daemon.call(&ShowAccount { account: account.to_owned() }).await
+    }
+
+    /// Brings an account back, as an operator would; what was suspected of it is forgotten too.
+    pub async fn resume(&self, account: &str) -> AccountView {
+        let account = account.to_owned();
+        self.daemon.call(&UpdateAccount { account, paused: Some(false), ..UpdateAccount::default() }).await
     }
 
     /// Starts the daemon again; the client follows to its new address.

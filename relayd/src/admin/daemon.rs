@@ -15,8 +15,8 @@ impl Admin {
             StoreState::Failing(cause) => cause,
         };
         let journal = self.ledger.view();
-        let keys =
-            self.directory.snapshot().keys().iter().filter(|entry| entry.key.deleted_at.is_none()).count();
+        let snapshot = self.directory.snapshot();
+        let keys = snapshot.keys().iter().filter(|entry| entry.key.deleted_at.is_none()).count();
         Ok(StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -34,6 +34,7 @@ impl Admin {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             connections: (self.connections)() as u64,
             keys: keys as u64,
+            damaged: snapshot.damaged().to_vec(),
             accounts: self.list_accounts().await?,
         })
     }

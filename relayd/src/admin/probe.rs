@@ -13,7 +13,7 @@ use crate::causes::Causes;
 use crate::directory::AccountEntry;
 use crate::protocol::Splice;
 use crate::provider::{Call, Caller, GeminiMethod, ProviderError};
-use crate::upstream::Egress;
+use crate::upstream::{Egress, Handover};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const REPLY_BYTES_MAX: usize = 1 << 20;
@@ -42,7 +42,7 @@ impl Admin {
         request: Request<Splice>,
         started: Instant,
     ) -> Result<TestReport, Box<dyn std::error::Error + Send + Sync>> {
-        let reply = self.upstream.send(Egress::of(account.kind), request).await?;
+        let reply = self.upstream.send(Egress::of(account.kind), request, Handover::default()).await?;
         let first_byte_ms = millis(started);
         let status = reply.status();
         let body = Limited::new(reply.into_body(), REPLY_BYTES_MAX).collect().await?.to_bytes();

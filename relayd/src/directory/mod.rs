@@ -6,6 +6,7 @@ mod edit;
 mod entry;
 mod limits;
 mod prices;
+mod read;
 mod sessions;
 
 use std::collections::HashMap;
@@ -13,8 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use shared::crypto::{CryptoError, Digest, Pepper, Sealer};
-use shared::domain::{Account, AccountId, ApiKey, KeyId, Timestamp, Zone};
-use shared::redact::Secret;
+use shared::domain::{AccountId, KeyId, Timestamp, Zone};
 
 pub use averages::Averages;
 pub use edit::EditError;
@@ -24,7 +24,7 @@ pub use prices::PricesError;
 pub use sessions::Sessions;
 
 use crate::pricing::{PriceError, PriceTable};
-use crate::store::{GroupId, RecordKind, Store, StoreError};
+use crate::store::{GroupId, Store, StoreError};
 
 const PEPPER_ID: &str = "pepper";
 
@@ -70,6 +70,7 @@ pub struct Snapshot {
     /// Accounts that are gone, for the names of what they served.
     removed: HashMap<AccountId, Removed>,
     shared_limits: SharedLimits,
+    damaged: Vec<String>,
 }
 
 /// Who has limits.
@@ -96,6 +97,11 @@ impl Snapshot {
     /// All accounts, by id.
     pub fn accounts(&self) -> &[Arc<AccountEntry>] {
         &self.accounts
+    }
+
+    /// The ids of keys and accounts that are left out because their records cannot be read.
+    pub fn damaged(&self) -> &[String] {
+        &self.damaged
     }
 
     /// Limits that keys share.
@@ -252,48 +258,6 @@ impl Directory {
     /// The store behind it.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
-    }
-
-    /// Reads everything again. Health and load of accounts that were known stay with them.
-    async fn refresh(&self) -> Result<(), DirectoryError> {
-        let before = self.snapshot();
-        let limits = self.store.records(RecordKind::Limits).await?;
-        let shared_limits = SharedLimits::read(&limits, &self.zone)?;
-        let mut snapshot = Snapshot { shared_limits, ..Snapshot::default() };
-        for record in self.store.records(RecordKind::Key).await? {
-            let key: ApiKey = parse(&record.id, &record.value)?;
-            let entry = KeyEntry::new(key, record.version, &snapshot.shared_limits, &self.zone);
-            let entry = Arc::new(entry);
-            if entry.key.deleted_at.is_none() {
-                snapshot.by_digest.insert(entry.key.digest, entry.clone());
-            }
-            snapshot.keys.push(entry);
-        }
-        for record in self.store.records(RecordKind::Account).await? {
-            let account: Account = parse(&record.id, &record.value)?;
-            if let Some(at) = account.removed_at {
-                snapshot.removed.insert(account.id, Removed { name: account.name, at });
-                continue;
-            }
-            let state = before.account(account.id.as_str()).map(|known| known.state.clone());
-            let secret = self.open_secret(&account)?;
-            snapshot.accounts.push(Arc::new(AccountEntry::new(
-                account,
-                record.version,
-                secret,
-                &self.zone,
-                state.unwrap_or_default(),
-            )));
-        }
-        self.current.store(Arc::new(snapshot));
-        Ok(())
-    }
-
-    fn open_secret(&self, account: &Account) -> Result<Secret, DirectoryError> {
-        let Some(sealed) = &account.secret else { return Ok(Secret::new("")) };
-        self.sealer
-            .open(account.id.as_str(), "secret", sealed)
-            .map_err(|source| DirectoryError::Crypto { what: "an account's credential", source })
     }
 }
 

@@ -58,6 +58,39 @@ struct Sources {
 }
 
 impl Sources {
+    fn read(records: Vec<Record>) -> Result<Self, DirectoryError> {
+        let damaged = |source| DirectoryError::Prices { source };
+        let mut sources = Self {
+            built_in: pricing::built_in().map_err(damaged)?,
+            list: None,
+            raw_list: None,
+            previous: None,
+            set: BTreeMap::new(),
+            set_versions: BTreeMap::new(),
+        };
+        for Record { id, version, value } in records {
+            match id.strip_prefix(SET) {
+                Some(model) => {
+                    let prices: BTreeMap<String, String> = parse(&id, &value)?;
+                    // What was accepted once is still a price; a newer version may know more classes. What was
+                    // taken back is empty, and no price.
+                    if let Ok(prices) = SetPrices::parse(&prices) {
+                        sources.set.insert(model.to_owned(), prices);
+                    }
+                    sources.set_versions.insert(model.to_owned(), version);
+                }
+                None if id == LIST => {
+                    let record: ListRecord = parse(&id, &value)?;
+                    sources.list = Some((version, pricing::parse(&record.json).map_err(damaged)?));
+                    sources.raw_list = Some(value);
+                }
+                None if id == PREVIOUS => sources.previous = Some(version),
+                None => {}
+            }
+        }
+        Ok(sources)
+    }
+
     /// Grows with every change of any source, and means the same after a restart.
     fn version(&self) -> u64 {
         1 + self.list.as_ref().map_or(0, |(version, _)| *version) + self.set_versions.values().sum::<u64>()
@@ -75,7 +108,8 @@ impl Directory {
     }
 
     pub(super) async fn refresh_prices(&self) -> Result<(), DirectoryError> {
-        let table = self.price_sources().await?.table();
+        let records = self.store.records(RecordKind::Price).await?;
+        let table = off_thread(move || Sources::read(records).map(|sources| sources.table())).await??;
         self.prices.store(Arc::new(table));
         Ok(())
     }
@@ -88,28 +122,12 @@ impl Directory {
         audit: AuditEntry,
     ) -> Result<PricesUpdated, PricesError> {
         let changing = self.change().await;
-        let parsed = pricing::parse(&json)?;
-        let skipped = parsed.skipped.clone();
-        let mut sources = self.price_sources().await.map_err(EditError::from)?;
-        let read = sources.list.as_ref().map(|(version, _)| *version);
-        sources.list = Some((read.unwrap_or(0) + 1, parsed));
-        let table = sources.table();
-        let changes = pricing::diff(&self.prices(), &table);
-        let updated = PricesUpdated {
-            version: table.version(),
-            models: table.names().count() as u64,
-            added: changes.added,
-            changed: changes.changed,
-            removed: changes.removed,
-            skipped,
-        };
+        let records = self.store.records(RecordKind::Price).await?;
+        let before = self.prices();
+        let prepared = off_thread(move || Prepared::new(records, &before, json, audit)).await??;
+        let Prepared { updated, table, writes } = prepared;
         if dry_run {
             return Ok(updated);
-        }
-        let value = serde_json::to_vec(&ListRecord { json }).map_err(EditError::from)?;
-        let mut writes = vec![price_write(LIST.to_owned(), read, value, Some(audit))];
-        if let Some(before) = sources.raw_list {
-            writes.push(price_write(PREVIOUS.to_owned(), sources.previous, before, None));
         }
         let directory = Arc::clone(self);
         to_its_end(async move {
@@ -172,41 +190,111 @@ impl Directory {
         });
         Ok(put.await?)
     }
+}
 
-    async fn price_sources(&self) -> Result<Sources, DirectoryError> {
-        let damaged = |source| DirectoryError::Prices { source };
-        let mut sources = Sources {
-            built_in: pricing::built_in().map_err(damaged)?,
-            list: None,
-            raw_list: None,
-            previous: None,
-            set: BTreeMap::new(),
-            set_versions: BTreeMap::new(),
+/// What a new list would do.
+struct Prepared {
+    updated: PricesUpdated,
+    table: PriceTable,
+    writes: Vec<Write>,
+}
+
+impl Prepared {
+    fn new(
+        records: Vec<Record>,
+        before: &PriceTable,
+        json: String,
+        audit: AuditEntry,
+    ) -> Result<Self, PricesError> {
+        let parsed = pricing::parse(&json)?;
+        let skipped = parsed.skipped.clone();
+        let mut sources = Sources::read(records).map_err(EditError::from)?;
+        let read = sources.list.as_ref().map(|(version, _)| *version);
+        sources.list = Some((read.unwrap_or(0) + 1, parsed));
+        let table = sources.table();
+        let changes = pricing::diff(before, &table);
+        let updated = PricesUpdated {
+            version: table.version(),
+            models: table.names().count() as u64,
+            added: changes.added,
+            changed: changes.changed,
+            removed: changes.removed,
+            skipped,
         };
-        for Record { id, version, value } in self.store.records(RecordKind::Price).await? {
-            match id.strip_prefix(SET) {
-                Some(model) => {
-                    let prices: BTreeMap<String, String> = parse(&id, &value)?;
-                    // What was accepted once is still a price; a newer version may know more classes. What was
-                    // taken back is empty, and no price.
-                    if let Ok(prices) = SetPrices::parse(&prices) {
-                        sources.set.insert(model.to_owned(), prices);
-                    }
-                    sources.set_versions.insert(model.to_owned(), version);
-                }
-                None if id == LIST => {
-                    let record: ListRecord = parse(&id, &value)?;
-                    sources.list = Some((version, pricing::parse(&record.json).map_err(damaged)?));
-                    sources.raw_list = Some(value);
-                }
-                None if id == PREVIOUS => sources.previous = Some(version),
-                None => {}
-            }
+        let value = serde_json::to_vec(&ListRecord { json }).map_err(EditError::from)?;
+        let mut writes = vec![price_write(LIST.to_owned(), read, value, Some(audit))];
+        if let Some(before) = sources.raw_list {
+            writes.push(price_write(PREVIOUS.to_owned(), sources.previous, before, None));
         }
-        Ok(sources)
+        Ok(Self { updated, table, writes })
     }
+}
+
+/// Does what takes long where it holds nobody up: signals, jobs and all other calls of the admin API share a thread.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|stopped| StoreError::Unavailable(Box::new(stopped)))
 }
 
 fn price_write(id: String, read: Option<u64>, value: Vec<u8>, audit: Option<AuditEntry>) -> Write {
     Write { kind: RecordKind::Price, id, expected: read, value: Some(value), audit }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use shared::crypto::{Sealer, SealingKey};
+    use shared::domain::{Timestamp, Zone};
+
+    use super::*;
+    use crate::directory::Sessions;
+    use crate::store::embedded::Embedded;
+
+    fn audit() -> AuditEntry {
+        AuditEntry {
+            at: Timestamp::from_millis(0),
+            uid: None,
+            pid: None,
+            action: "prices.update".to_owned(),
+            subject: "prices".to_owned(),
+            name: "prices".to_owned(),
+            fields: Vec::new(),
+        }
+    }
+
+    fn large_list() -> String {
+        let price = r#"{"input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}"#;
+        let models: Vec<String> = (0..10_000).map(|number| format!("\"model-{number}\": {price}")).collect();
+        format!("{{{}}}", models.join(","))
+    }
+
+    /// Signals, jobs and all other admin calls are answered on the same thread.
+    #[tokio::test]
+    async fn a_large_list_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(folder.path()).unwrap());
+        let sealer = Sealer::new(&SealingKey::generate().unwrap());
+        let sessions = Sessions::new(Duration::from_secs(60), 16);
+        let directory = Arc::new(Directory::load(store, sealer, sessions, Zone::UTC).await.unwrap());
+        let json = large_list();
+        let started = Instant::now();
+        pricing::parse(&json).unwrap();
+        let takes = started.elapsed();
+
+        for _ in 0..2 {
+            let mut update = std::pin::pin!(directory.update_prices(json.clone(), false, audit()));
+            let mut longest = Duration::ZERO;
+            let updated = loop {
+                let turn = Instant::now();
+                tokio::select! {
+                    biased;
+                    updated = &mut update => break updated.unwrap(),
+                    () = tokio::task::yield_now() => longest = longest.max(turn.elapsed()),
+                }
+            };
+            assert!(updated.models >= 10_000, "{updated:?}");
+            assert!(longest < takes / 2, "the thread was held up for {longest:?} of {takes:?}");
+        }
+    }
 }

@@ -83,6 +83,10 @@ pub(super) struct Epoch {
     pub(super) settings: Settings,
     pub(super) room: Room,
     pub(super) wake: Wake,
+    /// Lanes of which the last request that wanted to be opened was refused.
+    pub(super) refusing: Count,
+    /// Lanes of which the last end of a request could not be written.
+    pub(super) failing: Count,
     spares: AtomicU64,
     /// Held as long as anything of the epoch is.
     _lock: File,
@@ -103,6 +107,8 @@ impl Epoch {
             settings,
             room: Room { bytes: AtomicU64::new(0), bytes_max },
             wake: Wake::default(),
+            refusing: Count::default(),
+            failing: Count::default(),
             spares: AtomicU64::new(0),
             _lock: lock,
         })
@@ -165,6 +171,38 @@ impl Room {
 
     pub(super) const fn max(&self) -> u64 {
         self.bytes_max
+    }
+}
+
+/// How many lanes have a trouble: whoever asks one lane is told of all.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn is_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Whether one lane has a trouble.
+#[derive(Debug, Default)]
+pub(super) struct Trouble(AtomicBool);
+
+impl Trouble {
+    pub(super) fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Begins or ends it, also in the count of the lanes that have it. Tells whether that is a change.
+    pub(super) fn set(&self, is_there: bool, Count(lanes): &Count) -> bool {
+        if self.is_there() == is_there || self.0.swap(is_there, Ordering::Relaxed) == is_there {
+            return false;
+        }
+        match is_there {
+            true => lanes.fetch_add(1, Ordering::Relaxed),
+            false => lanes.fetch_sub(1, Ordering::Relaxed),
+        };
+        true
     }
 }
 

@@ -1,12 +1,11 @@
 //! A lane of the journal: one thread appends, the syncing thread makes it last, the shipping thread reads it.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{error, info};
 
-use super::journal::{Epoch, JournalError};
+use super::journal::{Epoch, JournalError, Trouble};
 use super::record::{Attempt, Opened};
 use super::segment::{Segment, Spare, sync_folder};
 use super::writer::{Live, Writer};
@@ -23,9 +22,9 @@ pub struct Lane {
     /// Held while the lane is synced: whoever finds something synced finds its names synced too.
     syncing: Mutex<()>,
     /// The last attempt to write an end failed; said once.
-    is_failing: AtomicBool,
+    failing: Trouble,
     /// The last request that wanted to be opened was refused.
-    is_refusing: AtomicBool,
+    refusing: Trouble,
 }
 
 /// A segment as the shipping thread sees it.
@@ -41,9 +40,8 @@ pub(super) struct Synced {
 impl Lane {
     pub(super) fn start(epoch: &Arc<Epoch>, number: u32) -> io::Result<Self> {
         let writer = Mutex::new(Writer::start(epoch, number)?);
-        let (syncing, is_failing) = (Mutex::new(()), AtomicBool::new(false));
-        let is_refusing = AtomicBool::new(false);
-        Ok(Self { number, epoch: Arc::clone(epoch), writer, syncing, is_failing, is_refusing })
+        let (failing, refusing) = (Trouble::default(), Trouble::default());
+        Ok(Self { number, epoch: Arc::clone(epoch), writer, syncing: Mutex::new(()), failing, refusing })
     }
 
     /// Writes that a request was admitted and that its first account is about to be called: both or neither.
@@ -55,21 +53,20 @@ impl Lane {
     pub fn open(&self, opened: &Opened, first: &Attempt) -> Result<(), JournalError> {
         let opened = self.locked().open(&self.epoch, opened, first);
         let is_refused = matches!(opened, Err(JournalError::Full | JournalError::Io(_)));
-        if self.is_refusing.load(Ordering::Relaxed) != is_refused {
-            self.is_refusing.store(is_refused, Ordering::Relaxed);
-        }
+        self.refusing.set(is_refused, &self.epoch.refusing);
         opened?;
         self.epoch.wake.mark_dirty();
         Ok(())
     }
 
-    /// Why requests are not being opened, if they are not. Whoever asks makes the lane look for room again:
-    /// where nobody sends requests because of the answer, nothing else would.
+    /// Why requests are not being opened, in this or in any other lane of the journal, if they are not. Whoever
+    /// asks makes the lanes look for room again: where nobody sends requests because of the answer, nothing else
+    /// would.
     pub fn refusal(&self) -> Option<&'static str> {
-        if self.is_refusing.load(Ordering::Relaxed) {
+        if self.epoch.refusing.is_any() {
             self.epoch.wake.mark_dirty();
             Some("it has no room, or cannot be written")
-        } else if self.is_failing.load(Ordering::Relaxed) {
+        } else if self.epoch.failing.is_any() {
             Some("it cannot be written; ends of requests are kept in memory")
         } else {
             None
@@ -98,7 +95,7 @@ impl Lane {
     fn report(&self, result: Result<(), JournalError>) {
         match result {
             Ok(()) => {
-                if self.is_failing.load(Ordering::Relaxed) && self.is_failing.swap(false, Ordering::Relaxed) {
+                if self.failing.set(false, &self.epoch.failing) {
                     info!(lane = self.number, "the journal is written again");
                 }
             }
@@ -107,7 +104,7 @@ impl Lane {
                 error!(lane = self.number, %error, "a request has no end")
             }
             Err(error) => {
-                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                if self.failing.set(true, &self.epoch.failing) {
                     error!(lane = self.number, error = %Causes(&error), "ends of requests are kept in memory");
                 }
             }
@@ -155,8 +152,8 @@ impl Lane {
         if let Some(capacity) = missing {
             self.prepare_spare(capacity);
         }
-        if self.is_refusing.load(Ordering::Relaxed) && self.locked().has_room(&self.epoch) {
-            self.is_refusing.store(false, Ordering::Relaxed);
+        if self.refusing.is_there() && self.locked().has_room(&self.epoch) {
+            self.refusing.set(false, &self.epoch.refusing);
         }
     }
 

@@ -3,32 +3,34 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use shared::domain::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Worker;
 use super::call::Call;
 use super::encoded::Reader;
+use super::settlement::Settlement;
+use super::{Worker, account};
 use crate::causes::Causes;
 use crate::directory::AccountEntry;
-use crate::protocol::{Meter, Opening, ReplyForm};
-use crate::provider::{self, Caller, ErrorReply};
+use crate::protocol::{Meter, Opening, ReplyForm, Splice};
+use crate::provider::{self, Caller, ErrorReply, ProviderError};
 use crate::scheduler::health::{Failure, Outcome};
-use crate::upstream::{Egress, UpstreamError};
+use crate::upstream::{Egress, Handover, UpstreamError};
 
 /// How much of an error reply is read, and for how long: it is only looked at and passed on.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A reply that goes to the client.
+/// A reply that goes to the client. Its reader is in the settlement.
 pub(super) struct Reply {
     pub(super) parts: http::response::Parts,
     pub(super) body: Incoming,
     pub(super) held: Vec<Bytes>,
-    pub(super) reader: Reader,
+    /// Whether the bytes are what the protocol says, not encoded.
+    pub(super) is_plain: bool,
     pub(super) form: ReplyForm,
     pub(super) first_byte_at: Timestamp,
 }
@@ -71,8 +73,92 @@ pub(super) enum Attempted {
     Failed(Fault),
 }
 
-/// Calls one account.
-pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) -> Attempted {
+/// One call to one account.
+pub(super) struct Attempt<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) call: &'a Call,
+    pub(super) entry: &'a AccountEntry,
+    /// Whatever is read of a reply is booked, also if the client goes meanwhile.
+    pub(super) settlement: &'a mut Settlement,
+}
+
+impl Attempt<'_> {
+    /// Calls the account, and reads of the reply what it takes to know that it is for the client.
+    pub(super) async fn run(self) -> Attempted {
+        let Self { worker, call, entry, .. } = self;
+        let request = match request(call, entry) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::error!(account = %entry.account.id, error = %Causes(&error), "account is not set up right");
+                // The settings are wrong, not the upstream: the account's health says nothing of it.
+                let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
+                return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
+            }
+        };
+        let egress = Egress::of(entry.account.kind);
+        let handover = self.settlement.handover();
+        let response = match worker.upstream.send(egress, request, handover.clone()).await {
+            Ok(response) => response,
+            Err(error) => return Attempted::Failed(unanswered(&error, call, entry, &handover)),
+        };
+        if !response.status().is_success() {
+            return refused(worker, call, entry, response).await;
+        }
+        self.hold(response).await
+    }
+
+    /// Holds the head of a good reply until its first piece, for a stream until its first event of substance, so
+    /// that a failure up to then is not the client's problem.
+    async fn hold(self, response: Response<Incoming>) -> Attempted {
+        let Self { worker, call, entry, settlement } = self;
+        let settings = &worker.relay.settings;
+        let (parts, mut body) = response.into_parts();
+        let form = form(call, &parts);
+        let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
+        let first_byte_at = worker.relay.clock.now();
+        let reader = settlement.answered(Reader::new(&parts.headers, meter), form, first_byte_at);
+        let is_stream = form != ReplyForm::Json && reader.is_plain();
+        let mut held = Vec::new();
+        let mut held_bytes = 0;
+        let mut has_ended = false;
+        let deadline = Instant::now() + settings.hold;
+        while held_bytes < settings.hold_bytes_max {
+            let Ok(frame) = timeout_at(deadline, body.frame()).await else { break };
+            match frame {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    reader.feed(&data);
+                    held_bytes += data.len();
+                    held.push(data);
+                }
+                Some(Err(_)) => return broken(call, Failure::Broken),
+                None => {
+                    reader.finish();
+                    has_ended = true;
+                    break;
+                }
+            }
+            if !is_stream {
+                break;
+            }
+            match reader.opening() {
+                Opening::Nothing | Opening::Announcing => {}
+                Opening::Substance => break,
+                Opening::Error => match stream_error(worker, call, entry, reader) {
+                    Some(fault) => return Attempted::Failed(fault),
+                    None => break,
+                },
+            }
+        }
+        if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
+            return broken(call, Failure::Broken);
+        }
+        let is_plain = reader.is_plain();
+        Attempted::Replied(Box::new(Reply { parts, body, held, is_plain, form, first_byte_at }))
+    }
+}
+
+fn request(call: &Call, entry: &AccountEntry) -> Result<Request<Splice>, ProviderError> {
     let caller = Caller { account: &entry.account, secret: &entry.secret };
     let upstream_call = provider::Call {
         protocol: call.target.protocol,
@@ -83,34 +169,19 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
         query: call.query.as_deref(),
         body: call.body_for(&entry.account),
     };
-    let request = match entry.provider.request(caller, upstream_call) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!(account = %entry.account.id, error = %Causes(&error), "account is not set up right");
-            // The settings are wrong, not the upstream: the account's health says nothing of it.
-            let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
-            return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
-        }
-    };
-    let response = match worker.upstream.send(Egress::of(entry.account.kind), request).await {
-        Ok(response) => response,
-        Err(error) => return Attempted::Failed(unanswered(&error, call, entry)),
-    };
-    if !response.status().is_success() {
-        return refused(worker, call, entry, response).await;
-    }
-    hold(worker, call, entry, response).await
+    entry.provider.request(caller, upstream_call)
 }
 
-fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry) -> Fault {
+/// Once the upstream may have had the request, it may have worked, whatever became of its answer.
+fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry, handover: &Handover) -> Fault {
     tracing::debug!(account = %entry.account.id, error = %Causes(error), "attempt failed");
     let suspect = |failure| Outcome::Suspect { failure, fingerprint: call.fingerprint() };
-    let (outcome, told, may_have_worked) = match error {
-        UpstreamError::Unreachable(_) => (Outcome::Unreachable, Told::Unreachable, false),
-        UpstreamError::Timeout => (suspect(Failure::Timeout), Told::Failed(Failure::Timeout), true),
-        UpstreamError::Broken(_) => (suspect(Failure::Broken), Told::Failed(Failure::Broken), false),
+    let (outcome, told) = match error {
+        UpstreamError::Unreachable(_) => (Outcome::Unreachable, Told::Unreachable),
+        UpstreamError::Timeout => (suspect(Failure::Timeout), Told::Failed(Failure::Timeout)),
+        UpstreamError::Broken(_) => (suspect(Failure::Broken), Told::Failed(Failure::Broken)),
     };
-    Fault { outcome, told, may_have_worked }
+    Fault { outcome, told, may_have_worked: handover.is_done() }
 }
 
 async fn refused(
@@ -155,54 +226,6 @@ async fn beginning(mut body: Incoming) -> Bytes {
     bytes.freeze()
 }
 
-/// Holds the head of a good reply until its first piece, for a stream until its first event of substance, so
-/// that a failure up to then is not the client's problem.
-async fn hold(worker: &Worker, call: &Call, entry: &AccountEntry, response: Response<Incoming>) -> Attempted {
-    let settings = &worker.relay.settings;
-    let (parts, mut body) = response.into_parts();
-    let form = form(call, &parts);
-    let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
-    let mut reader = Reader::new(&parts.headers, meter);
-    let first_byte_at = worker.relay.clock.now();
-    let mut held = Vec::new();
-    let mut held_bytes = 0;
-    let mut has_ended = false;
-    let deadline = Instant::now() + settings.hold;
-    while held_bytes < settings.hold_bytes_max {
-        let Ok(frame) = timeout_at(deadline, body.frame()).await else { break };
-        match frame {
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { continue };
-                reader.feed(&data);
-                held_bytes += data.len();
-                held.push(data);
-            }
-            Some(Err(_)) => return broken(call, Failure::Broken),
-            None => {
-                reader.finish();
-                has_ended = true;
-                break;
-            }
-        }
-        if form == ReplyForm::Json || !reader.is_plain() {
-            break;
-        }
-        match reader.opening() {
-            Opening::Nothing | Opening::Announcing => {}
-            Opening::Substance => break,
-            Opening::Error => match stream_error(worker, call, entry, &reader) {
-                Some(fault) => return Attempted::Failed(fault),
-                None => break,
-            },
-        }
-    }
-    let is_stream = form != ReplyForm::Json && reader.is_plain();
-    if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
-        return broken(call, Failure::Broken);
-    }
-    Attempted::Replied(Box::new(Reply { parts, body, held, reader, form, first_byte_at }))
-}
-
 fn form(call: &Call, parts: &http::response::Parts) -> ReplyForm {
     let content_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     ReplyForm::of(call.target.protocol, call.is_stream(), content_type.unwrap_or_default())
@@ -213,20 +236,10 @@ fn broken(call: &Call, failure: Failure) -> Attempted {
     Attempted::Failed(Fault { outcome, told: Told::Failed(failure), may_have_worked: true })
 }
 
-/// A stream that began with an error is judged like an error reply with the status that the error stands for.
-/// `None` if the error is the client's own mistake, which it shall read as it came.
+/// A stream that began with an error. `None` if the error is the client's own mistake, which it shall read as it
+/// came.
 fn stream_error(worker: &Worker, call: &Call, entry: &AccountEntry, reader: &Reader) -> Option<Fault> {
-    let error = reader.reading().error.as_ref();
-    let status = error.and_then(|error| error.status).filter(|status| *status >= 400);
-    let headers = http::HeaderMap::new();
-    let outcome = entry.provider.outcome(&ErrorReply {
-        status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR.as_u16()),
-        headers: &headers,
-        body: error.map_or(&[], |error| error.message.as_bytes()),
-        now: worker.relay.clock.now(),
-        fingerprint: call.fingerprint(),
-    });
-    let failure = status.map_or(Failure::StreamError, Failure::Status);
+    let (outcome, failure) = account::judge(&worker.relay, entry, reader.reading(), call.fingerprint());
     (outcome != Outcome::Refused).then_some(Fault {
         outcome,
         told: Told::Failed(failure),

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 /// Bodies up to this size get their buffer at once, of which the system gives no page before it is written to;
-/// larger ones have it grow with what really comes.
+/// larger ones get theirs when so much has really come.
 const TRUSTED_LENGTH: u64 = 16 << 20;
 /// How much is decoded before it is looked at how much that is.
 const DECODED_PIECE: u64 = 64 << 10;
@@ -54,12 +54,18 @@ impl BodyBudget {
         Self { used: Arc::default(), bytes_max }
     }
 
-    fn take(&self, bytes: u64) -> Result<Room, BodyError> {
-        let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.bytes_max);
-        match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
-            Ok(_) => Ok(Room { budget: self.clone(), bytes }),
-            Err(_) => Err(BodyError::NoRoom),
+    /// Room for nothing yet, if so many bytes could have theirs now. They take it as they come: what a client only
+    /// announces keeps no place from others.
+    fn room_for(&self, bytes: u64) -> Result<Room, BodyError> {
+        match self.with(self.used.load(Ordering::Relaxed), bytes) {
+            Some(_) => Ok(Room { budget: self.clone(), bytes: 0 }),
+            None => Err(BodyError::NoRoom),
         }
+    }
+
+    /// What would be used with so many bytes more, if there is room for them.
+    fn with(&self, used: u64, bytes: u64) -> Option<u64> {
+        used.checked_add(bytes).filter(|&sum| sum <= self.bytes_max)
     }
 }
 
@@ -71,8 +77,10 @@ pub struct Room {
 
 impl Room {
     fn grow(&mut self, bytes: u64) -> Result<(), BodyError> {
-        let mut more = self.budget.take(bytes)?;
-        self.bytes += std::mem::take(&mut more.bytes);
+        let more = |used| self.budget.with(used, bytes);
+        let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map_err(|_| BodyError::NoRoom)?;
+        self.bytes += bytes;
         Ok(())
     }
 }
@@ -96,7 +104,7 @@ pub(super) async fn read(
     if length.is_some_and(|length| length > bytes_max) {
         return Err(BodyError::TooLarge(bytes_max));
     }
-    let mut room = budget.take(length.unwrap_or(0))?;
+    let mut room = budget.room_for(length.unwrap_or(0))?;
     let mut reading = Reading { body, room: &mut room, length: length.unwrap_or(0), bytes_max };
     let raw = reading.whole(idle).await?;
     match encoding {
@@ -126,6 +134,10 @@ impl Reading<'_> {
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
         while let Some(piece) = self.piece(idle, whole.len() as u64).await? {
+            if whole.capacity() - whole.len() < piece.len() {
+                let to_come = usize::try_from(self.length).unwrap_or(0).saturating_sub(whole.len());
+                whole.reserve(to_come.max(piece.len()));
+            }
             whole.extend_from_slice(&piece);
         }
         Ok(whole.freeze())
@@ -144,11 +156,7 @@ impl Reading<'_> {
             if total > self.bytes_max {
                 return Err(BodyError::TooLarge(self.bytes_max));
             }
-            // A body without a declared length pays for its room as it comes.
-            let unpaid = total.saturating_sub(self.room.bytes);
-            if unpaid > 0 {
-                self.room.grow(unpaid)?;
-            }
+            self.room.grow(data.len() as u64)?;
             return Ok(Some(data));
         }
     }
@@ -217,7 +225,7 @@ mod tests {
         let body = vec![b'x'; 200_000];
         let encoded = gzipped(&body);
         let decode = |encoding: Encoding, raw: &[u8], bytes_max, room_bytes| {
-            let mut room = BodyBudget::new(room_bytes).take(0).unwrap();
+            let mut room = BodyBudget::new(room_bytes).room_for(0).unwrap();
             encoding.decode(raw, bytes_max, &mut room)
         };
         assert_eq!(decode(Encoding::Gzip, &encoded, 200_000, 200_000).unwrap(), body);
@@ -235,13 +243,18 @@ mod tests {
     }
 
     #[test]
-    fn room_is_taken_and_given_back() {
+    fn room_is_taken_as_it_is_needed_and_given_back() {
         let budget = BodyBudget::new(100);
-        let mut first = budget.take(60).unwrap();
-        assert!(matches!(budget.take(41), Err(BodyError::NoRoom)));
+        let mut first = budget.room_for(100).unwrap();
+        let second = budget.room_for(100).unwrap();
+        first.grow(60).unwrap();
+        assert!(matches!(budget.room_for(41), Err(BodyError::NoRoom)));
         first.grow(40).unwrap();
         assert!(matches!(first.grow(1), Err(BodyError::NoRoom)));
         drop(first);
-        assert!(budget.take(100).is_ok());
+        drop(second);
+        assert!(budget.room_for(100).is_ok());
+        assert!(matches!(budget.room_for(101), Err(BodyError::NoRoom)));
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 }

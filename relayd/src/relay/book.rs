@@ -23,7 +23,6 @@ pub(super) struct Book {
     pub(super) tariff: Option<Tariff>,
     /// What is left of the key's limits.
     pub(super) left: Vec<Left>,
-    pub(super) reader: Option<(Reader, ReplyForm)>,
 }
 
 impl Book {
@@ -45,16 +44,24 @@ impl Book {
         self.closed.bookings.iter().filter(is_it).fold(0, |sum, held| sum.saturating_add(held.amount))
     }
 
-    /// Settles what the call used and cost. `served` is the group of the account that served it.
-    pub(super) fn finish(&mut self, now: Timestamp, served: Option<&GroupId>) {
+    /// Settles what the call used and cost. `served` is the group of the account that served it; `reader` read
+    /// its reply, if there was one.
+    pub(super) fn finish(
+        &mut self,
+        now: Timestamp,
+        served: Option<&GroupId>,
+        reader: Option<&(Reader, ReplyForm)>,
+        is_handed_over: bool,
+    ) {
         self.closed.closed_at = now;
-        let reader = self.reader.take();
-        let reading = reader.as_ref().map(|(reader, _)| reader.reading());
+        let reading = reader.map(|(reader, _)| reader.reading());
         self.closed.end = reading.map_or(self.closed.end, |reading| end_told(self.closed.end, reading));
-        let (usage, provenance) = match &reader {
+        let (usage, provenance) = match reader {
             Some((reader, form)) => self.measured(reader, *form),
             // The client went while an account was at work: it has read the prompt at least.
-            None if self.closed.end == End::ClientGone => (prompt_of(&self.estimate), Provenance::Estimated),
+            None if self.closed.end == End::ClientGone && is_handed_over => {
+                (prompt_of(&self.estimate), Provenance::Estimated)
+            }
             None => (Usage::default(), Provenance::Unused),
         };
         let reply_model = reading.and_then(|reading| reading.model.as_deref());

@@ -1,5 +1,6 @@
 //! A client's call with everything that is read of it once: body, model, session, estimate.
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -132,8 +133,20 @@ impl Call {
 
     /// Tells calls of different content apart.
     pub(super) fn fingerprint(&self) -> u64 {
-        ahash::RandomState::with_seeds(5, 6, 7, 8).hash_one((&self.model, &self.body[..]))
+        fingerprint(&self.model, &self.body)
     }
+}
+
+/// A number for what a call asks. Every reply that streams needs it, so a large body is not read whole for it:
+/// its length tells it from most others, and samples all over it from most of the rest.
+fn fingerprint(model: &str, body: &[u8]) -> u64 {
+    const SAMPLES: usize = 16;
+    const SAMPLE_BYTES: usize = 256;
+    let mut hasher = ahash::RandomState::with_seeds(5, 6, 7, 8).build_hasher();
+    (model, body.len()).hash(&mut hasher);
+    let step = body.len().div_ceil(SAMPLES).max(SAMPLE_BYTES);
+    body.chunks(step).for_each(|part| hasher.write(&part[..part.len().min(SAMPLE_BYTES)]));
+    hasher.finish()
 }
 
 /// Reading the head of a large body takes more than a moment, so it leaves the worker's thread.
@@ -169,4 +182,33 @@ fn session_name<'a>(headers: &'a HeaderMap, head: &'a Head) -> Option<&'a str> {
     let header =
         |name: &'static HeaderName| headers.get(name)?.to_str().ok().filter(|value| !value.is_empty());
     head.session.as_deref().or_else(|| SESSION_HEADERS.iter().find_map(header))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fingerprint;
+
+    #[test]
+    fn calls_of_different_content_are_told_apart() {
+        let small = vec![b'a'; 4_096];
+        let large = vec![b'a'; 1 << 20];
+        let changed = |body: &[u8], at: usize| {
+            let mut body = body.to_vec();
+            body[at] = b'b';
+            body
+        };
+        assert_eq!(fingerprint("m", &large), fingerprint("m", &large.clone()));
+        for (what, model, body) in [
+            ("another model", "n", large.clone()),
+            ("a longer one", "m", [&large[..], b"a"].concat()),
+            ("another beginning", "m", changed(&large, 0)),
+            ("another middle", "m", changed(&large, 1 << 19)),
+        ] {
+            assert_ne!(fingerprint("m", &large), fingerprint(model, &body), "{what}");
+        }
+        for at in 0..small.len() {
+            assert_ne!(fingerprint("m", &small), fingerprint("m", &changed(&small, at)), "byte {at}");
+        }
+        assert_ne!(fingerprint("m", b""), fingerprint("m", b"a"));
+    }
 }

@@ -7,14 +7,15 @@ use http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, Response};
 use shared::domain::Timestamp;
 
+use super::account::Origin;
 use super::admission::Admission;
-use super::attempt::{Attempted, Fault, Refusal, Reply, Told, attempt};
+use super::attempt::{Attempt, Attempted, Fault, Refusal, Reply, Told};
 use super::call::Call;
 use super::failure::seconds_until;
 use super::reply::{self, ReplyBody};
 use super::settlement::Settlement;
 use super::tap::{Source, Tap};
-use super::{RelayError, Worker};
+use super::{RelayError, Worker, account};
 use crate::directory::{AccountEntry, Snapshot};
 use crate::limits::LimitExceeded;
 use crate::protocol::{Left, UsageChunkFilter, left_headers};
@@ -23,7 +24,7 @@ use crate::scheduler::{Ask, Candidate, NoAccount, Passed, pick};
 
 /// What a call came to.
 enum Delivery {
-    Reply(Box<Reply>),
+    Reply(Box<Reply>, Arc<AccountEntry>),
     Refusal(Refusal),
 }
 
@@ -42,7 +43,10 @@ pub(super) async fn run(
         full: None,
     };
     match run.deliver(&mut settlement).await {
-        Ok(Delivery::Reply(reply)) => Ok(tapped(worker, call, *reply, settlement)),
+        Ok(Delivery::Reply(reply, entry)) => {
+            let origin = Origin { relay: worker.relay.clone(), entry, fingerprint: call.fingerprint() };
+            Ok(tapped(call, *reply, origin, settlement))
+        }
         Ok(Delivery::Refusal(refusal)) => {
             settlement.failed(refusal.parts.status.as_u16());
             Ok(passed_on(refusal))
@@ -81,15 +85,16 @@ impl Run<'_> {
                 continue;
             }
             settlement.attempt(self.call, &entry, now)?;
-            match attempt(self.worker, self.call, &entry).await {
+            let attempt = Attempt { worker: self.worker, call: self.call, entry: &entry, settlement };
+            match attempt.run().await {
                 Attempted::Replied(reply) => {
                     self.served(&entry, reply.first_byte_at);
-                    return Ok(Delivery::Reply(reply));
+                    return Ok(Delivery::Reply(reply, entry));
                 }
                 Attempted::Refused(refusal) => return Ok(Delivery::Refusal(refusal)),
                 Attempted::Failed(fault) => {
                     settlement.attempt_failed(&entry, fault.may_have_worked);
-                    self.learn(&entry, &fault.outcome);
+                    account::learn(relay, &entry, &fault.outcome);
                     self.passed.push((position, Passed::Tried));
                     self.faults.push((entry, fault));
                 }
@@ -121,34 +126,16 @@ impl Run<'_> {
 
     /// An account serves the call: whoever failed it before is at fault, and the session follows.
     fn served(&self, entry: &AccountEntry, now: Timestamp) {
-        if entry.state.health().is_suspected() {
-            self.learn(entry, &Outcome::Served);
-        }
+        let relay = &self.worker.relay;
+        account::clear(relay, entry, &Outcome::Began);
         for (failed, fault) in &self.faults {
             if let Outcome::Suspect { failure, .. } = fault.outcome {
-                self.learn(failed, &Outcome::Confirmed { failure });
+                account::learn(relay, failed, &Outcome::Confirmed { failure });
             }
         }
         if let Some(session) = self.call.session {
-            let sessions = self.worker.relay.directory.sessions();
+            let sessions = relay.directory.sessions();
             sessions.bind(session, self.call.bound.as_ref(), &entry.account.id, now);
-        }
-    }
-
-    fn learn(&self, entry: &AccountEntry, outcome: &Outcome) {
-        let relay = &self.worker.relay;
-        let now = relay.clock.now();
-        let (before, after) = entry.state.learn(outcome, now, &relay.settings.cooldowns);
-        if before.cooling(now).is_none()
-            && let (Some(cooling), Some(incident)) = (after.cooling(now), after.last())
-        {
-            tracing::warn!(
-                account = %entry.account.id,
-                name = entry.account.name,
-                cause = incident.cause.describe(),
-                until = %cooling.until,
-                "account rests"
-            );
         }
     }
 
@@ -221,10 +208,10 @@ fn is_about_our_credential(outcome: &Outcome, refusal: &Refusal) -> bool {
     matches!(outcome, Outcome::AuthFailed { .. }) || refusal.parts.status == http::StatusCode::FORBIDDEN
 }
 
-fn tapped(worker: &Worker, call: &Call, reply: Reply, mut settlement: Settlement) -> Response<ReplyBody> {
-    let Reply { parts, body, held, reader, form, first_byte_at } = reply;
-    let injected = call.injects_usage() && reader.is_plain();
-    settlement.replied(parts.status.as_u16(), first_byte_at, (reader, form));
+fn tapped(call: &Call, reply: Reply, origin: Origin, mut settlement: Settlement) -> Response<ReplyBody> {
+    let Reply { parts, body, held, is_plain, form, first_byte_at } = reply;
+    let injected = call.injects_usage() && is_plain;
+    settlement.replied(parts.status.as_u16());
     let mut head = reply::head(parts);
     tell_what_is_left(head.headers_mut(), call, settlement.left(), first_byte_at);
     if injected {
@@ -236,9 +223,9 @@ fn tapped(worker: &Worker, call: &Call, reply: Reply, mut settlement: Settlement
         filter: injected.then(UsageChunkFilter::default),
         protocol: call.target.protocol,
         form,
-        idle_timeout: worker.relay.settings.idle_timeout,
+        idle_timeout: origin.relay.settings.idle_timeout,
     };
-    let tap = Tap::new(source, settlement);
+    let tap = Tap::new(source, origin, settlement);
     head.map(|()| ReplyBody::Tap(Box::new(tap)))
 }
 

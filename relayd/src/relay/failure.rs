@@ -145,7 +145,7 @@ impl RelayError {
             Self::Misconfigured => (Internal, None),
             Self::Credential { retry_at } | Self::Unreachable { retry_at } => (Unavailable, *retry_at),
             Self::Failed { failure, retry_at } => match failure {
-                Failure::Timeout => (Timeout, *retry_at),
+                Failure::Timeout | Failure::Stalled => (Timeout, *retry_at),
                 Failure::Status(429) => (RateLimit, *retry_at),
                 Failure::Status(503 | 529) => (ErrorKind::Overloaded, *retry_at),
                 // The gateway is not to blame; no protocol has a kind of its own for that.

@@ -1,6 +1,7 @@
 //! One request, start to end: read, pick, reserve, send, fail over, stream, settle. Data travels in arguments
 //! and results; what must be undone when the client goes is in guards.
 
+mod account;
 mod admission;
 mod attempt;
 mod body;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use shared::domain::{AccountKind, Family, Multiplier, Operation, Protocol, RequestId};
+use tokio_util::sync::CancellationToken;
 
 pub use body::{BodyBudget, BodyError};
 pub use failure::{Problem, RelayError};
@@ -95,6 +97,8 @@ pub struct Relay {
     pub bodies: BodyBudget,
     /// Calls that are open now, streams included.
     pub in_flight: Arc<AtomicU64>,
+    /// Told when the daemon waits no longer: whatever is open then is cut off.
+    pub abort: CancellationToken,
 }
 
 /// What one worker thread has of its own.

@@ -21,6 +21,7 @@ use crate::limits;
 use crate::protocol::{Left, ReplyForm};
 use crate::scheduler::affinity::Session;
 use crate::store::{Closed, End, GivenUp, GroupId};
+use crate::upstream::Handover;
 
 /// The status that stands in a row when the client went before it got a head.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -31,6 +32,10 @@ pub(super) struct Settlement {
     in_flight: Option<InFlight>,
     /// The counters of the account that is asked.
     account: Option<GroupId>,
+    /// Of the request to it.
+    handover: Handover,
+    /// Reads what its reply used.
+    reader: Option<(Reader, ReplyForm)>,
     book: Option<Box<Book>>,
 }
 
@@ -45,16 +50,19 @@ impl Settlement {
             estimated: Charge::default(),
             tariff: None,
             left: Vec::new(),
-            reader: None,
         };
-        worker.relay.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, in_flight: None, account: None, book: Some(Box::new(book)) }
+        Self::new(worker, Some(Box::new(book)))
     }
 
     /// A call that costs nothing and leaves no row.
     pub(super) fn unbooked(worker: Arc<Worker>) -> Self {
+        Self::new(worker, None)
+    }
+
+    fn new(worker: Arc<Worker>, book: Option<Box<Book>>) -> Self {
         worker.relay.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { worker, in_flight: None, account: None, book: None }
+        let (account, handover) = (None, Handover::default());
+        Self { worker, in_flight: None, account, handover, reader: None, book }
     }
 
     /// Holds what the call may need of an account, and of its key the first time.
@@ -78,6 +86,7 @@ impl Settlement {
         now: Timestamp,
     ) -> Result<(), JournalError> {
         self.in_flight = Some(entry.state.enter(now));
+        self.handover = Handover::default();
         let Some(book) = &mut self.book else { return Ok(()) };
         let group = &entry.limits.group;
         let attempt = Attempt {
@@ -99,12 +108,28 @@ impl Settlement {
         Ok(())
     }
 
+    /// What is to take note when the request to the account is handed over.
+    pub(super) fn handover(&self) -> Handover {
+        self.handover.clone()
+    }
+
+    /// The head of a good reply came. What the reader finds is booked, also if the client goes before it gets it.
+    pub(super) fn answered(&mut self, reader: Reader, form: ReplyForm, now: Timestamp) -> &mut Reader {
+        if let Some(book) = &mut self.book {
+            book.closed.first_byte_at = Some(now);
+        }
+        &mut self.reader.insert((reader, form)).0
+    }
+
     /// An attempt failed: the account's leases go back at once. If the upstream may have worked all the same,
     /// the account (not the key) is charged for it.
     pub(super) fn attempt_failed(&mut self, entry: &AccountEntry, may_have_worked: bool) {
         self.in_flight = None;
         self.account = None;
+        self.handover = Handover::default();
+        self.reader = None;
         let Some(book) = &mut self.book else { return };
+        book.closed.first_byte_at = None;
         if book.groups.contains(&entry.limits.group) {
             self.worker.relay.directory.store().release(book.closed.request, &entry.limits.group);
         }
@@ -126,18 +151,16 @@ impl Settlement {
         }
     }
 
-    /// The head of a good reply goes to the client; the reader reads what it used.
-    pub(super) fn replied(&mut self, status: u16, first_byte_at: Timestamp, reader: (Reader, ReplyForm)) {
+    /// The head of a good reply goes to the client.
+    pub(super) fn replied(&mut self, status: u16) {
         if let Some(book) = &mut self.book {
             book.closed.status = status;
-            book.closed.first_byte_at = Some(first_byte_at);
-            book.reader = Some(reader);
         }
     }
 
     /// The reader of the reply, while there is one.
     pub(super) fn reader(&mut self) -> Option<&mut Reader> {
-        self.book.as_mut()?.reader.as_mut().map(|(reader, _)| reader)
+        self.reader.as_mut().map(|(reader, _)| reader)
     }
 
     /// What is left of the key's limits.
@@ -163,7 +186,11 @@ impl Drop for Settlement {
             book.groups.iter().for_each(|group| store.give_back(book.closed.request, group));
             return;
         }
-        book.finish(relay.clock.now(), self.account.as_ref());
+        let now = relay.clock.now();
+        book.finish(now, self.account.as_ref(), self.reader.as_ref(), self.handover.is_done());
+        if relay.abort.is_cancelled() {
+            cut_off(&mut book.closed);
+        }
         self.worker.lane.close(&book.closed);
         book.groups.iter().for_each(|group| store.release(book.closed.request, group));
         let closed = &book.closed;
@@ -204,6 +231,16 @@ fn unopened(call: &Call, zone: &Zone) -> Closed {
         rated: NanoUsd::ZERO,
         multiplier: Multiplier::ONE,
         hour: limits::start_of(CalendarUnit::Hour, zone, call.opened_at),
+    }
+}
+
+/// What looks like a client that went was the daemon, which stopped.
+const fn cut_off(closed: &mut Closed) {
+    if matches!(closed.end, End::ClientGone) {
+        closed.end = End::Aborted;
+        if closed.status == CLIENT_CLOSED_REQUEST {
+            closed.status = 0;
+        }
     }
 }
 

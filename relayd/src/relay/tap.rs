@@ -12,6 +12,7 @@ use shared::domain::Protocol;
 use tokio::time::{Instant, Sleep};
 
 use super::ReplyError;
+use super::account::Origin;
 use super::settlement::Settlement;
 use crate::protocol::{ReplyForm, UsageChunkFilter, truncation_event};
 use crate::store::End;
@@ -26,6 +27,8 @@ pub struct Tap {
     form: ReplyForm,
     idle: IdleClock,
     state: State,
+    /// Until the account has been told how the reply ended.
+    origin: Option<Origin>,
     settlement: Settlement,
 }
 
@@ -48,7 +51,7 @@ pub(super) struct Source {
 }
 
 impl Tap {
-    pub(super) fn new(source: Source, settlement: Settlement) -> Self {
+    pub(super) fn new(source: Source, origin: Origin, settlement: Settlement) -> Self {
         let Source { body, held, filter, protocol, form, idle_timeout } = source;
         let mut tap = Self {
             body,
@@ -58,6 +61,7 @@ impl Tap {
             form,
             idle: IdleClock::new(idle_timeout),
             state: State::Streaming,
+            origin: Some(origin),
             settlement,
         };
         held.into_iter().for_each(|piece| tap.forward(piece));
@@ -96,6 +100,7 @@ impl Tap {
             }
         }
         self.settlement.ended(if failure.is_some() || is_told { End::Truncated } else { End::Complete });
+        self.tell_account(failure.as_ref());
         let Some(failure) = failure else {
             self.state = State::Ended;
             return;
@@ -105,6 +110,17 @@ impl Tap {
             self.ready.push_back(event);
         }
         self.state = State::Breaking(failure);
+    }
+
+    /// What the reply says of itself comes before how its connection ended.
+    fn tell_account(&mut self, failure: Option<&ReplyError>) {
+        let Some(origin) = self.origin.take() else { return };
+        let reading = self.settlement.reader().map(|reader| reader.reading());
+        match (reading.filter(|reading| reading.error.is_some()), failure) {
+            (Some(reading), _) => origin.erred(reading),
+            (None, Some(failure)) => origin.broke_off(failure),
+            (None, None) => origin.served(),
+        }
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -145,6 +161,16 @@ impl Tap {
             self.finish(None);
         }
         Poll::Ready(None)
+    }
+}
+
+impl Drop for Tap {
+    /// A client that leaves is nothing to the account; that the reply had ended or failed before is.
+    fn drop(&mut self) {
+        let reading = self.settlement.reader().map(|reader| reader.reading());
+        if reading.is_some_and(|reading| reading.terminal || reading.error.is_some()) {
+            self.tell_account(None);
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use shared::domain::Timestamp;
 /// What an upstream call told about its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It works.
+    /// It has begun to answer.
+    Began,
+    /// It has answered to the end.
     Served,
     /// The client's own mistake: it says nothing about the account.
     Refused,
@@ -36,6 +38,13 @@ pub enum Outcome {
         /// Tells calls of different content apart.
         fingerprint: u64,
     },
+    /// Such a failure after the account had begun to answer.
+    BrokeOff {
+        /// What failed.
+        failure: Failure,
+        /// Tells calls of different content apart.
+        fingerprint: u64,
+    },
     /// The same call failed here and then succeeded elsewhere.
     Confirmed {
         /// What failed.
@@ -52,7 +61,9 @@ pub enum Failure {
     Timeout,
     /// The connection broke, or what came was no HTTP.
     Broken,
-    /// The stream began with an error.
+    /// The upstream paused for too long within its reply.
+    Stalled,
+    /// The stream held an error.
     StreamError,
 }
 
@@ -63,7 +74,8 @@ impl Failure {
             Self::Status(status) => format!("answered {status}"),
             Self::Timeout => "gave no answer in time".to_owned(),
             Self::Broken => "broke the connection".to_owned(),
-            Self::StreamError => "began its stream with an error".to_owned(),
+            Self::Stalled => "stalled within its reply".to_owned(),
+            Self::StreamError => "sent an error within its stream".to_owned(),
         }
     }
 }
@@ -136,8 +148,17 @@ pub struct Cooling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     until: [Option<Timestamp>; 4],
-    suspicion: Option<(u64, Timestamp)>,
+    suspicion: Option<Suspicion>,
     last: Option<Incident>,
+}
+
+/// A failure that may have been the call's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Suspicion {
+    fingerprint: u64,
+    at: Timestamp,
+    /// It failed after it had begun to answer: that another answer begins refutes nothing.
+    is_midway: bool,
 }
 
 /// The last thing that went wrong.
@@ -204,10 +225,13 @@ impl Health {
     /// The table: what an outcome does to an account. Refused credentials, used-up allowances, overload and
     /// failed connections count at once. A failure that the call itself may have caused counts when a call of
     /// different content fails too, or when the same call succeeds elsewhere: one poisonous request, sent
-    /// again and again, must not fell a pool.
+    /// again and again, must not fell a pool. A call in between that got further refutes the suspicion.
     #[must_use]
     pub fn after(self, outcome: &Outcome, now: Timestamp, cooldowns: &Cooldowns) -> Self {
         match *outcome {
+            Outcome::Began => {
+                Self { suspicion: self.suspicion.filter(|suspicion| suspicion.is_midway), ..self }
+            }
             Outcome::Served => Self { suspicion: None, ..self },
             Outcome::Refused => self,
             Outcome::Limited { until } => {
@@ -229,14 +253,26 @@ impl Health {
                 self.cooled(Ailment::Unreachable, until, Cause::Unreachable, now)
             }
             Outcome::Suspect { failure, fingerprint } => {
-                let recent = |&(_, at): &(u64, Timestamp)| now.since(at) < cooldowns.suspect;
-                match self.suspicion.filter(recent) {
-                    Some((first, _)) if first != fingerprint => self.failed(failure, now, cooldowns),
-                    _ => Self { suspicion: Some((fingerprint, now)), ..self },
-                }
+                let suspicion = Suspicion { fingerprint, at: now, is_midway: false };
+                self.suspected(suspicion, failure, cooldowns)
+            }
+            Outcome::BrokeOff { failure, fingerprint } => {
+                let suspicion = Suspicion { fingerprint, at: now, is_midway: true };
+                self.suspected(suspicion, failure, cooldowns)
             }
             Outcome::Confirmed { failure } => self.failed(failure, now, cooldowns),
         }
+    }
+
+    fn suspected(self, suspicion: Suspicion, failure: Failure, cooldowns: &Cooldowns) -> Self {
+        let now = suspicion.at;
+        let is_another = |earlier: Suspicion| {
+            now.since(earlier.at) < cooldowns.suspect && earlier.fingerprint != suspicion.fingerprint
+        };
+        if self.suspicion.is_some_and(is_another) {
+            return self.failed(failure, now, cooldowns);
+        }
+        Self { suspicion: Some(suspicion), ..self }
     }
 
     fn failed(self, failure: Failure, now: Timestamp, cooldowns: &Cooldowns) -> Self {
@@ -271,6 +307,10 @@ mod tests {
 
     fn suspect(fingerprint: u64) -> Outcome {
         Outcome::Suspect { failure: Failure::Status(500), fingerprint }
+    }
+
+    fn broke_off(fingerprint: u64) -> Outcome {
+        Outcome::BrokeOff { failure: Failure::Stalled, fingerprint }
     }
 
     #[test]
@@ -312,6 +352,15 @@ mod tests {
                 Some((Ailment::Overloaded, in_seconds(30)))
             }),
             ("a success in between", vec![suspect(1), Outcome::Served, suspect(2)], None),
+            ("an answer that begins in between", vec![suspect(1), Outcome::Began, suspect(2)], None),
+            ("one poisonous stream, many times", vec![broke_off(1), Outcome::Began, broke_off(1)], None),
+            ("two streams of different content", vec![broke_off(1), Outcome::Began, broke_off(2)], {
+                Some((Ailment::Overloaded, in_seconds(30)))
+            }),
+            ("a stream to its end in between", vec![broke_off(1), Outcome::Served, broke_off(2)], None),
+            ("a stream, then a call that got no answer", vec![broke_off(1), suspect(2)], {
+                Some((Ailment::Overloaded, in_seconds(30)))
+            }),
             (
                 "the same call succeeded elsewhere",
                 vec![suspect(1), Outcome::Confirmed { failure: Failure::Status(500) }],

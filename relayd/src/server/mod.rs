@@ -168,12 +168,13 @@ impl Server {
             StoreState::Ok => "ok".to_owned(),
             StoreState::Failing(cause) => cause,
         };
-        let (status, word) = match self.worker.lane.refusal() {
+        let refusal = self.worker.lane.refusal();
+        let (status, word) = match refusal {
             Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
             None if store != "ok" => (StatusCode::OK, "degraded"),
             None => (StatusCode::OK, "ok"),
         };
-        let journal = self.worker.lane.refusal().unwrap_or("ok");
+        let journal = refusal.unwrap_or("ok");
         let mut response = json(&serde_json::json!({
             "status": word, "version": env!("CARGO_PKG_VERSION"), "store": store, "journal": journal,
         }));

@@ -69,7 +69,8 @@ pub struct Closed {
     /// The model that was priced, if another: the reply's, else the one sent.
     #[n(9)]
     pub priced_model: Option<String>,
-    /// HTTP status that the client got; 499 when it went before a head was sent, 0 when that is not known.
+    /// HTTP status that the client got; 499 when it went before a head was sent, 0 when it got none or that is not
+    /// known.
     #[n(10)]
     pub status: u16,
     /// How it ended.
@@ -135,6 +136,9 @@ pub enum End {
     /// The daemon died before the end.
     #[n(4)]
     Orphaned,
+    /// The daemon stopped before the end.
+    #[n(5)]
+    Aborted,
 }
 
 impl End {
@@ -146,12 +150,13 @@ impl End {
             Self::ClientGone => "client_gone",
             Self::Failed => "failed",
             Self::Orphaned => "orphaned",
+            Self::Aborted => "aborted",
         }
     }
 
     /// The client did not get what it asked for, and not because it went itself.
     pub const fn is_failure(self) -> bool {
-        matches!(self, Self::Truncated | Self::Failed)
+        matches!(self, Self::Truncated | Self::Failed | Self::Aborted)
     }
 }
 

@@ -2,6 +2,7 @@
 //! that failed; what a failure means for the account is judged elsewhere.
 
 mod connector;
+mod handover;
 mod tls;
 
 use std::time::Duration;
@@ -12,10 +13,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use shared::domain::AccountKind;
 
+pub use handover::Handover;
 pub use tls::TlsError;
 
 use crate::protocol::Splice;
 use connector::{Direct, Simulated};
+use handover::Watched;
 
 /// The way out that an account's traffic takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +80,8 @@ impl Shared {
 /// The clients of one worker; their connections live on its runtime.
 #[derive(Clone)]
 pub struct Upstream {
-    direct: Client<Direct, Splice>,
-    simulator: Client<Simulated, Splice>,
+    direct: Client<Direct, Watched>,
+    simulator: Client<Simulated, Watched>,
     first_byte_timeout: Duration,
 }
 
@@ -102,7 +105,9 @@ impl Upstream {
         &self,
         egress: Egress,
         request: Request<Splice>,
+        handover: Handover,
     ) -> Result<Response<Incoming>, UpstreamError> {
+        let request = request.map(|body| handover.watch(body));
         let reply = match egress {
             Egress::Direct => self.direct.request(request),
             Egress::Simulator => self.simulator.request(request),

@@ -186,7 +186,8 @@ pub(in crate::store) fn rollups_are_the_sums_of_rows(subject: &mut Subject) {
             row.key = if number % 3 == 0 { "key_b" } else { "key_a" }.into();
             row.account = (number % 5 != 0).then(|| "acc_a".into());
             row.priced_model = (number % 2 == 0).then(|| format!("priced\0{}", number % 4));
-            row.end = [End::Complete, End::Truncated, End::Failed, End::ClientGone][usize::from(number % 4)];
+            row.end = [End::Complete, End::Truncated, End::Failed, End::ClientGone, End::Aborted]
+                [usize::from(number % 5)];
             row.provenance = Provenance::ALL[usize::from(number) % Provenance::ALL.len()];
             row.unpriced = number % 7 == 0;
             row.cost = NanoUsd::from_nanos(if number == 5 { i64::MAX } else { i64::from(number) });
@@ -248,7 +249,7 @@ fn tally(sums: &mut BTreeMap<RollupKey, Rollup>, row: &Closed) {
     let key = RollupKey { hour, key: Some(row.key.clone()), account: row.account.clone(), model };
     let sum = sums.entry(key).or_default();
     sum.requests += 1;
-    sum.failed += u64::from(row.end == End::Failed || row.end == End::Truncated);
+    sum.failed += u64::from([End::Failed, End::Truncated, End::Aborted].contains(&row.end));
     sum.unpriced += u64::from(row.unpriced);
     sum.usage += row.usage;
     sum.cost_nanos += i128::from(row.cost.as_nanos());

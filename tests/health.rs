@@ -1,0 +1,197 @@
+//! What a reply that fails in the middle tells of its account. The client has got a part of it by then, so the
+//! call is lost; the next one is not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::admin::AccountView;
+use shared::domain::{AccountKind, Protocol};
+
+use crate::support::daemon::setting;
+use crate::support::{Call, Reply, Rig, Seen, Setup, Step, answer, until, upstream, wire};
+
+const KINDS: [AccountKind; 3] =
+    [AccountKind::ClaudeConsole, AccountKind::OpenaiResponses, AccountKind::GeminiApi];
+
+async fn rig() -> Rig {
+    let rig = Rig::bare(Setup::default().set(setting::IDLE_TIMEOUT_MS, 300)).await;
+    for kind in KINDS {
+        rig.add(kind, kind.name()).await;
+    }
+    rig
+}
+
+fn account(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Messages => KINDS[0].name(),
+        Protocol::ChatCompletions | Protocol::Responses => KINDS[1].name(),
+        Protocol::GenerateContent => KINDS[2].name(),
+    }
+}
+
+async fn health(rig: &Rig, protocol: Protocol) -> (String, String) {
+    let AccountView { health, .. } = rig.show(account(protocol)).await;
+    (health.state, health.cause.unwrap_or_default())
+}
+
+/// A good beginning, up to something of an answer.
+fn beginning(seen: &Seen) -> Vec<Bytes> {
+    let mut events = seen.events();
+    events.truncate(3);
+    events
+}
+
+fn streamed(protocol: Protocol, prompt: &str) -> Call {
+    Call::new(protocol, "m").streamed().prompt(prompt)
+}
+
+/// The error is all that tells: the stream ends in good order after it.
+#[tokio::test]
+async fn an_error_within_a_stream_counts_like_a_status() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| {
+        let mut events = beginning(seen);
+        let status = if seen.json().to_string().contains("limited") { 429 } else { 529 };
+        events.push(error_event(seen.protocol(), status));
+        upstream::stream_of(events)
+    });
+    for protocol in Protocol::ALL {
+        for (prompt, state) in [("overloaded", "overloaded"), ("limited", "limited")] {
+            let answer = rig.client.call(&streamed(protocol, prompt)).await.expect(200);
+            assert!(answer.text().contains("in the middle"), "{}", answer.text());
+            let (found, cause) = health(&rig, protocol).await;
+            assert_eq!(found, state, "{}: {cause}", protocol.name());
+            assert!(!cause.is_empty());
+            rig.resume(account(protocol)).await;
+        }
+    }
+    assert_eq!(rig.daemon.output().matches("account rests").count(), 8);
+}
+
+fn error_event(protocol: Protocol, status: u16) -> Bytes {
+    let (name, data) = match protocol {
+        Protocol::Messages => {
+            let kind = if status == 429 { "rate_limit_error" } else { "overloaded_error" };
+            let error = serde_json::json!({"type": kind, "message": "in the middle"});
+            ("event: error\n", serde_json::json!({"type": "error", "error": error}))
+        }
+        Protocol::ChatCompletions | Protocol::Responses => {
+            let code = if status == 429 { "rate_limit_exceeded" } else { "server_is_overloaded" };
+            let error = serde_json::json!({"message": "in the middle", "type": "error", "code": code});
+            match protocol {
+                Protocol::Responses => {
+                    let response = serde_json::json!({"id": "resp_1", "status": "failed", "error": error});
+                    let event = serde_json::json!({"type": "response.failed", "response": response});
+                    ("event: response.failed\n", event)
+                }
+                _ => ("", serde_json::json!({"error": error})),
+            }
+        }
+        Protocol::GenerateContent => ("", wire::error(protocol, status, "in the middle")),
+    };
+    format!("{name}data: {data}\n\n").into()
+}
+
+/// An end that no call of its own can be blamed for once two of different content have met it.
+fn cut_off(seen: &Seen) -> Reply {
+    let begun = Reply::open_stream("text/event-stream").pieces(beginning(seen));
+    match seen.model().as_str() {
+        "ended" => begun.end(),
+        "closed" => begun.then(Step::Close),
+        "reset" => begun.then(Step::Pause(Duration::from_millis(30))).then(Step::Reset),
+        "stalled" => begun.then(Step::Stall),
+        "erred" => begun.pieces([wire::error_event(seen.protocol(), "in the middle")]).end(),
+        _ => answer(seen),
+    }
+}
+
+#[tokio::test]
+async fn streams_that_are_cut_off_count_when_their_calls_differ() {
+    let rig = rig().await;
+    rig.upstream.script(cut_off);
+    for end in ["ended", "closed", "reset", "stalled"] {
+        for protocol in Protocol::ALL {
+            let call = |prompt: &str| Call { model: end.to_owned(), ..streamed(protocol, prompt) };
+            for _ in 0..3 {
+                rig.client.call(&call("poison")).await.expect(200);
+            }
+            assert_eq!(health(&rig, protocol).await.0, "ok", "{end}, {}", protocol.name());
+            rig.client.call(&call("another")).await.expect(200);
+            let (state, cause) = health(&rig, protocol).await;
+            let named = if end == "stalled" { "stalled" } else { "broke" };
+            assert!(state == "overloaded" && cause.contains(named), "{end}: {state}, {cause}");
+            rig.resume(account(protocol)).await;
+        }
+    }
+    assert_eq!(rig.daemon.output().matches("account rests").count(), 16);
+}
+
+#[tokio::test]
+async fn a_reply_to_its_end_refutes_the_suspicion() {
+    let rig = rig().await;
+    rig.upstream.script(cut_off);
+    for protocol in Protocol::ALL {
+        for round in 0..4 {
+            let cut = streamed(protocol, &format!("number {round}"));
+            rig.client.call(&Call { model: "stalled".to_owned(), ..cut }).await.expect(200);
+            assert_eq!(health(&rig, protocol).await.0, "ok", "{}", protocol.name());
+            rig.client.call(&streamed(protocol, "whole")).await.expect(200);
+        }
+    }
+}
+
+/// An error whose word says nothing about the account is one that the call may have caused.
+#[tokio::test]
+async fn an_unclear_error_within_a_stream_is_suspected() {
+    let rig = rig().await;
+    rig.upstream.script(cut_off);
+    for protocol in [Protocol::ChatCompletions, Protocol::Responses] {
+        let call = |prompt: &str| Call { model: "erred".to_owned(), ..streamed(protocol, prompt) };
+        for _ in 0..2 {
+            rig.client.call(&call("poison")).await.expect(200);
+        }
+        assert_eq!(health(&rig, protocol).await.0, "ok");
+        rig.client.call(&call("another")).await.expect(200);
+        assert_eq!(health(&rig, protocol).await.0, "overloaded");
+        rig.resume(account(protocol)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_never_blamed_on_the_account() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| {
+        let piece = Step::Send(Bytes::from_static(b"4\r\n:x\n\n\r\n"));
+        let begun = Reply::open_stream("text/event-stream").pieces(beginning(seen));
+        (0..600)
+            .fold(begun, |reply, _| reply.then(piece.clone()).then(Step::Pause(Duration::from_millis(50))))
+    });
+    for protocol in Protocol::ALL {
+        for number in 0..3 {
+            let mut open = rig.client.open(&streamed(protocol, &format!("number {number}"))).await;
+            open.read_past(b":x\n\n").await;
+            drop(open);
+            let gone = 1 + number + 3 * Protocol::ALL.iter().position(|other| *other == protocol).unwrap();
+            until("the call is given up", async || (rig.upstream.gone() == gone).then_some(())).await;
+        }
+        assert_eq!(health(&rig, protocol).await, ("ok".to_owned(), String::new()), "{}", protocol.name());
+    }
+}
+
+/// Clients end the connection as soon as they read of an error.
+#[tokio::test]
+async fn an_error_counts_although_the_client_leaves_at_it() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| {
+        let error = error_event(seen.protocol(), 529);
+        let begun = Reply::open_stream("text/event-stream").pieces(beginning(seen)).pieces([error]);
+        begun.then(Step::Stall)
+    });
+    for protocol in Protocol::ALL {
+        let mut open = rig.client.open(&streamed(protocol, "m")).await;
+        open.read_past(b"in the middle").await;
+        drop(open);
+        until("it is told", async || (health(&rig, protocol).await.0 == "overloaded").then_some(())).await;
+        rig.resume(account(protocol)).await;
+    }
+}

@@ -33,6 +33,23 @@ pub struct Entry {
     pub mark: Mark,
     /// The request.
     pub closed: Closed,
+    pub(super) row: Box<[u8]>,
+}
+
+impl Entry {
+    /// Reads the CBOR of a [`Closed`], and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// It is none that this version understands.
+    pub fn read(mark: Mark, row: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        Ok(Self { mark, closed: minicbor::decode(row)?, row: row.into() })
+    }
+
+    /// The request as it lies in the journal, also what a newer version wrote into it: this is what is stored.
+    pub fn row(&self) -> &[u8] {
+        &self.row
+    }
 }
 
 /// The end of a request: its ledger row, and what is to be booked. CBOR map; unknown keys are skipped.

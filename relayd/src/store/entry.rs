@@ -52,9 +52,10 @@ impl Entry {
     }
 }
 
-/// The end of a request: its ledger row, and what is to be booked. CBOR map; unknown keys are skipped.
+/// The end of a request: its ledger row, and what is to be booked. CBOR array, which only grows at its
+/// end; what is not known there is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct Closed {
     /// The request.
     #[n(0)]
@@ -174,7 +175,7 @@ impl End {
 
 /// An amount to add to one window of one counter.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct Booking {
     /// The group, by name.
     #[n(0)]
@@ -195,7 +196,7 @@ pub struct Booking {
 
 /// An attempt that was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct GivenUp {
     /// The account that was called.
     #[n(0)]

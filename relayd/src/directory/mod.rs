@@ -280,7 +280,7 @@ impl Directory {
             snapshot.accounts.push(Arc::new(AccountEntry::new(
                 account,
                 record.version,
-                secret,
+                &secret,
                 &self.zone,
                 state.unwrap_or_default(),
             )));

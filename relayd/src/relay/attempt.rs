@@ -15,7 +15,7 @@ use super::encoded::Reader;
 use crate::causes::Causes;
 use crate::directory::AccountEntry;
 use crate::protocol::{Meter, Opening, ReplyForm};
-use crate::provider::{self, Caller, ErrorReply};
+use crate::provider::{self, ErrorReply};
 use crate::scheduler::health::{Failure, Outcome};
 use crate::upstream::{Egress, UpstreamError};
 
@@ -73,7 +73,6 @@ pub(super) enum Attempted {
 
 /// Calls one account.
 pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) -> Attempted {
-    let caller = Caller { account: &entry.account, secret: &entry.secret };
     let upstream_call = provider::Call {
         protocol: call.target.protocol,
         operation: call.target.operation,
@@ -83,10 +82,11 @@ pub(super) async fn attempt(worker: &Worker, call: &Call, entry: &AccountEntry) 
         query: call.query.as_deref(),
         body: call.body_for(&entry.account),
     };
-    let request = match entry.provider.request(caller, upstream_call) {
+    let request = entry.caller().and_then(|caller| Ok(entry.provider.request(caller, upstream_call)?));
+    let request = match request {
         Ok(request) => request,
         Err(error) => {
-            tracing::error!(account = %entry.account.id, error = %Causes(&error), "account is not set up right");
+            tracing::error!(account = %entry.account.id, error = %Causes(&*error), "account is not set up right");
             // The settings are wrong, not the upstream: the account's health says nothing of it.
             let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
             return Attempted::Failed(Fault { outcome, told, may_have_worked: false });

@@ -331,6 +331,19 @@ async fn header_floods_are_cut_off() {
 }
 
 #[tokio::test]
+async fn heads_are_bounded_to_the_byte() {
+    const HEAD_BYTES_MAX: usize = 65_536;
+    let rig = Rig::start().await;
+    for (bytes, status) in [(HEAD_BYTES_MAX, 200), (HEAD_BYTES_MAX + 1, 431)] {
+        let (start, end) = ("GET /health HTTP/1.1\r\nconnection: close\r\nx-long: ", "\r\n\r\n");
+        let head = format!("{start}{}{end}", "a".repeat(bytes - start.len() - end.len()));
+        let mut raw = Raw::connect(rig.daemon.address()).await;
+        raw.send(head.as_bytes()).await.unwrap();
+        assert_eq!(status_of(&raw.read_to_end().await), status, "{bytes} bytes");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_http_is_cut_off() {
     let mut rig = Rig::start().await;
     for bytes in [

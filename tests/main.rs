@@ -19,7 +19,8 @@ mod config;
 mod cors;
 #[cfg(test)]
 mod cuts;
-#[cfg(all(test, feature = "embedded"))]
+#[cfg(test)]
+#[cfg(feature = "embedded")]
 mod damage;
 #[cfg(test)]
 mod docs;

@@ -6,7 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use mimalloc::MiMalloc;
 use relayd::{Config, Options};
+
+/// A call allocates a few dozen times, with many calls at once. Without huge pages, of which one is two megabytes
+/// of memory for whatever is touched first in it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Relays AI API calls to upstream accounts. Runs without any configuration; `relayctl` controls it.
 #[derive(Parser)]

@@ -1,5 +1,6 @@
 //! The test call of an account: one small request, through the same clients and providers as any other.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request};
@@ -12,7 +13,7 @@ use super::{Admin, AdminError};
 use crate::causes::Causes;
 use crate::directory::AccountEntry;
 use crate::protocol::Splice;
-use crate::provider::{Call, Caller, GeminiMethod, ProviderError};
+use crate::provider::{Call, GeminiMethod, ProviderError};
 use crate::upstream::{Egress, Handover};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -80,9 +81,9 @@ fn shown(body: &[u8]) -> String {
 }
 
 /// Without a model, what costs nothing; with one, the smallest answer.
-fn request(entry: &AccountEntry, model: Option<&str>) -> Result<Request<Splice>, ProviderError> {
-    let caller = Caller { account: &entry.account, secret: &entry.secret };
-    let Some(model) = model else { return entry.provider.probe(caller) };
+fn request(entry: &AccountEntry, model: Option<&str>) -> Result<Request<Splice>, Arc<ProviderError>> {
+    let caller = entry.caller()?;
+    let Some(model) = model else { return Ok(entry.provider.probe(caller)?) };
     let model = entry.account.upstream_model(model);
     let protocol = entry.provider.speaks(Operation::Generate).first().copied().unwrap_or(Protocol::Messages);
     let text = "Reply with the word ok.";
@@ -97,18 +98,16 @@ fn request(entry: &AccountEntry, model: Option<&str>) -> Result<Request<Splice>,
         }),
     };
     let gemini = GeminiMethod { version: "v1beta", name: "generateContent" };
-    entry.provider.request(
-        caller,
-        Call {
-            protocol,
-            operation: Operation::Generate,
-            model,
-            gemini: (protocol == Protocol::GenerateContent).then_some(gemini),
-            headers: &HeaderMap::new(),
-            query: None,
-            body: Splice::whole(body.to_string().into()),
-        },
-    )
+    let call = Call {
+        protocol,
+        operation: Operation::Generate,
+        model,
+        gemini: (protocol == Protocol::GenerateContent).then_some(gemini),
+        headers: &HeaderMap::new(),
+        query: None,
+        body: Splice::whole(body.to_string().into()),
+    };
+    Ok(entry.provider.request(caller, call)?)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use shared::redact::Secret;
 
 use super::limits::{LimitSet, SharedLimits};
 use crate::limits::Scope;
-use crate::provider::{Provider, provider};
+use crate::provider::{Access, Caller, Provider, ProviderError, provider};
 use crate::scheduler::health::{Cooldowns, Outcome};
 use crate::scheduler::{Candidate, Health};
 use crate::store::GroupId;
@@ -44,10 +44,10 @@ pub struct AccountEntry {
     pub account: Account,
     /// Version of its record.
     pub version: u64,
-    /// Its credential in clear; empty where the kind has none.
-    pub secret: Secret,
     /// Who serves it.
     pub provider: &'static dyn Provider,
+    /// How it is reached.
+    access: Result<Access, Arc<ProviderError>>,
     /// Its limits.
     pub limits: LimitSet,
     /// What ages by itself.
@@ -58,13 +58,25 @@ impl AccountEntry {
     pub(super) fn new(
         account: Account,
         version: u64,
-        secret: Secret,
+        secret: &Secret,
         zone: &Zone,
         state: Arc<AccountState>,
     ) -> Self {
         let group = GroupId::of_account(&account.id);
         let limits = LimitSet::new(Scope::Account, group, &account.limits, zone);
-        Self { provider: provider(account.kind), account, version, secret, limits, state }
+        let provider = provider(account.kind);
+        let access = provider.access(&account, secret).map_err(Arc::new);
+        Self { provider, access, account, version, limits, state }
+    }
+
+    /// What its provider needs of it.
+    ///
+    /// # Errors
+    ///
+    /// Its address or its credential make no valid request.
+    pub fn caller(&self) -> Result<Caller<'_>, Arc<ProviderError>> {
+        let access = self.access.as_ref().map_err(Arc::clone)?;
+        Ok(Caller { account: &self.account, access })
     }
 
     /// What the scheduler sees of it.

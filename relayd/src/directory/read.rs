@@ -66,7 +66,7 @@ impl Directory {
         }
         let secret = self.open_secret(&account)?;
         let state = before.account(account.id.as_str()).map(|known| known.state.clone()).unwrap_or_default();
-        let entry = AccountEntry::new(account, record.version, secret, &self.zone, state);
+        let entry = AccountEntry::new(account, record.version, &secret, &self.zone, state);
         snapshot.accounts.push(Arc::new(entry));
         Ok(())
     }

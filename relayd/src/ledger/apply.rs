@@ -61,11 +61,11 @@ pub(super) fn collect(
             continue;
         }
         let LaneName { epoch, lane } = name;
-        let decoded = kind.map(|_| minicbor::decode(frame.payload));
-        match decoded {
-            Some(Ok(closed)) => {
+        let entry = kind.map(|_| Entry::read(Mark { lane, epoch, sequence }, frame.payload));
+        match entry {
+            Some(Ok(entry)) => {
                 batch.bytes += frame.bytes.len();
-                batch.entries.push(Entry { mark: Mark { lane, epoch, sequence }, closed });
+                batch.entries.push(entry);
             }
             Some(Err(error)) => aside.record(epoch, lane, sequence, &error.to_string(), frame.bytes),
             None => aside.record(epoch, lane, sequence, "unknown kind", frame.bytes),
@@ -121,8 +121,7 @@ impl Delivery {
         }
         for (entry, error) in refused {
             let Mark { lane, epoch, sequence } = entry.mark;
-            let bytes = minicbor::to_vec(&entry.closed).unwrap_or_default();
-            self.aside.record(epoch, lane, sequence, &error.to_string(), &bytes);
+            self.aside.record(epoch, lane, sequence, &error.to_string(), entry.row());
         }
         Ok(())
     }

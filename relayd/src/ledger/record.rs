@@ -12,9 +12,10 @@ use crate::store::{Booking, Closed, End, Rates};
 /// What a model's name may have; longer names are cut before they are written.
 pub(super) const MODEL_BYTES_MAX: usize = 256;
 
-/// A request that was admitted. CBOR map; unknown keys are skipped.
+/// A request that was admitted. CBOR array, which only grows at its
+/// end; what is not known there is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct Opened {
     /// The request.
     #[n(0)]
@@ -66,9 +67,10 @@ pub struct Opened {
     pub hour: Timestamp,
 }
 
-/// An account that is about to be tried. CBOR map; unknown keys are skipped.
+/// An account that is about to be tried. CBOR array, which only grows at its
+/// end; what is not known there is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct Attempt {
     /// The request.
     #[n(0)]

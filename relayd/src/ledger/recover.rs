@@ -256,7 +256,7 @@ impl Scan<'_> {
 
 /// What is needed of a [`crate::store::Closed`] that is only passed.
 #[derive(minicbor::Decode)]
-#[cbor(map)]
+#[cbor(array)]
 struct ClosedRequest {
     #[n(0)]
     request: RequestId,

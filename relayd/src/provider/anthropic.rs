@@ -1,14 +1,15 @@
 //! `claude-console` and `ccr`: Anthropic's API and everything compatible with it, with an API key. That clients
 //! ask a claude-code-router for `ccr,<model>` is the account's business, not the wire's.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
-use shared::domain::{Operation, Protocol};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use shared::domain::{Account, Operation, Protocol};
+use shared::redact::Secret;
 
-use super::{Call, Caller, Provider, ProviderError, bearer, sensitive, start, versioned, with_query};
+use super::{Access, Call, Caller, Provider, ProviderError, bearer, get, post, sensitive, versioned};
 use crate::protocol::Splice;
 
 /// The version that is asked for when the client names none (documentation of the Messages API, "Versions").
-const VERSION: &str = "2023-06-01";
+const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
@@ -22,37 +23,34 @@ impl Provider for Anthropic {
         }
     }
 
+    /// Anthropic's own keys go in `x-api-key`; compatible servers expect theirs as a bearer token.
+    fn access(&self, account: &Account, secret: &Secret) -> Result<Access, ProviderError> {
+        let access = Access::new(account, &endpoint(&account.base_url))?;
+        Ok(match secret.expose().starts_with("sk-ant-") {
+            true => access.with(API_KEY, sensitive(secret.expose())?),
+            false => access.with(header::AUTHORIZATION, bearer(secret)?),
+        })
+    }
+
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
-        request(caller, call)
+        let path = match (call.protocol, call.operation) {
+            (Protocol::Messages, Operation::Generate) => "",
+            (Protocol::Messages, Operation::CountTokens) => "/count_tokens",
+            (other, _) => return Err(ProviderError::NotSpoken(other)),
+        };
+        let path = [caller.access.path(), path].concat();
+        let mut request = post(caller.access, path, &[], call)?;
+        name_version(request.headers_mut());
+        Ok(request)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
-        models(caller)
+        let path = caller.access.path();
+        let path = [path.strip_suffix("/messages").unwrap_or(path), "/models"].concat();
+        let mut request = get(caller.access, path)?;
+        name_version(request.headers_mut());
+        Ok(request)
     }
-}
-
-/// A Messages call to a server that follows Anthropic's API.
-fn request(caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
-    let path = match (call.protocol, call.operation) {
-        (Protocol::Messages, Operation::Generate) => "",
-        (Protocol::Messages, Operation::CountTokens) => "/count_tokens",
-        (other, _) => return Err(ProviderError::NotSpoken(other)),
-    };
-    let uri = with_query(endpoint(&caller.account.base_url) + path, call.query, &[]);
-    let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
-    let headers = request.headers_mut();
-    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-    authenticate(caller, headers)?;
-    Ok(request)
-}
-
-/// A request for the list of models.
-fn models(caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
-    let endpoint = endpoint(&caller.account.base_url);
-    let uri = format!("{}/models", endpoint.strip_suffix("/messages").unwrap_or(&endpoint));
-    let mut request = start(Method::GET, &uri, caller, &HeaderMap::new()).body(Splice::empty())?;
-    authenticate(caller, request.headers_mut())?;
-    Ok(request)
 }
 
 /// The base URL may be written with or without `/v1` and `/messages`.
@@ -61,14 +59,6 @@ fn endpoint(base_url: &str) -> String {
     if base.ends_with("/messages") { base.to_owned() } else { versioned(base, "v1") + "/messages" }
 }
 
-/// Anthropic's own keys go in `x-api-key`; compatible servers expect theirs as a bearer token.
-fn authenticate(caller: Caller<'_>, headers: &mut HeaderMap) -> Result<(), ProviderError> {
-    let secret = caller.secret;
-    if secret.expose().starts_with("sk-ant-") {
-        headers.insert(API_KEY, sensitive(secret.expose())?);
-    } else {
-        headers.insert(header::AUTHORIZATION, bearer(secret)?);
-    }
-    headers.entry(ANTHROPIC_VERSION).or_insert(HeaderValue::from_static(VERSION));
-    Ok(())
+fn name_version(headers: &mut HeaderMap) {
+    headers.entry(ANTHROPIC_VERSION).or_insert(VERSION);
 }

@@ -1,16 +1,19 @@
 //! `azure-openai`: deployments of Azure OpenAI, in the dated API. The account's model map names the deployment
 //! that serves a model; without an entry the deployment has the model's name.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header};
-use shared::domain::{Operation, Protocol};
+use http::{HeaderName, Request};
+use shared::domain::{Account, Operation, Protocol};
+use shared::redact::Secret;
 
-use super::{Call, Caller, Provider, ProviderError, path, path_segment, sensitive, start, with_query};
+use super::{Access, Call, Caller, Provider, ProviderError, get, path, path_segment, post, sensitive};
 use crate::protocol::Splice;
 
 /// The last dated version that is generally available (Azure OpenAI REST reference, "API versions").
 const VERSION: &str = "2024-10-21";
 /// The first dated version that has the Responses API.
 const RESPONSES_VERSION: &str = "2025-04-01-preview";
+
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 pub(super) struct Azure;
 
@@ -21,6 +24,10 @@ impl Provider for Azure {
             Operation::Embed => &[Protocol::ChatCompletions],
             Operation::CountTokens => &[],
         }
+    }
+
+    fn access(&self, account: &Account, secret: &Secret) -> Result<Access, ProviderError> {
+        Ok(Access::new(account, &base(&account.base_url))?.with(API_KEY, sensitive(secret.expose())?))
     }
 
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
@@ -35,29 +42,24 @@ impl Provider for Azure {
             (Protocol::Responses, Operation::Generate) => ("responses".to_owned(), RESPONSES_VERSION),
             (other, _) => return Err(ProviderError::NotSpoken(other)),
         };
-        let version = caller.account.api_version.as_deref().unwrap_or(default);
-        let url = format!("{}/{endpoint}?api-version={}", base(caller), path_segment(version));
-        let uri = with_query(url, call.query, &["api-version"]);
-        let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
-        let headers = request.headers_mut();
-        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-        headers.insert("api-key", sensitive(caller.secret.expose())?);
-        Ok(request)
+        post(caller.access, dated(caller, &endpoint, default), &["api-version"], call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
-        let version = caller.account.api_version.as_deref().unwrap_or(VERSION);
-        let uri = format!("{}/models?api-version={}", base(caller), path_segment(version));
-        let mut request = start(Method::GET, &uri, caller, &HeaderMap::new()).body(Splice::empty())?;
-        request.headers_mut().insert("api-key", sensitive(caller.secret.expose())?);
-        Ok(request)
+        get(caller.access, dated(caller, "models", VERSION))
     }
+}
+
+/// The path of an endpoint, with the version that the account names or the default.
+fn dated(caller: Caller<'_>, endpoint: &str, default: &str) -> String {
+    let version = path_segment(caller.account.api_version.as_deref().unwrap_or(default));
+    format!("{}/{endpoint}?api-version={version}", caller.access.path())
 }
 
 /// The resource's address with `/openai`, whatever the operator wrote of it: the portal shows addresses that go on
 /// with `/v1`, or with a deployment.
-fn base(caller: Caller<'_>) -> String {
-    let url = caller.account.base_url.trim_end_matches('/');
+fn base(base_url: &str) -> String {
+    let url = base_url.trim_end_matches('/');
     let mut end = url.len() - path(url).len();
     for segment in path(url).split('/') {
         end += segment.len();

@@ -1,14 +1,17 @@
 //! `gemini-api`: Google's Gemini API with an API key.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header};
-use shared::domain::{Operation, Protocol};
+use http::{HeaderName, Request};
+use shared::domain::{Account, Operation, Protocol};
+use shared::redact::Secret;
 
 use super::{
-    Call, Caller, ErrorReply, Provider, ProviderError, outcome_by_status, path_segment, sensitive, start,
-    with_query,
+    Access, Call, Caller, ErrorReply, Provider, ProviderError, get, outcome_by_status, path_segment, post,
+    sensitive, versioned,
 };
 use crate::protocol::Splice;
 use crate::scheduler::health::Outcome;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 pub(super) struct Gemini;
 
@@ -17,22 +20,21 @@ impl Provider for Gemini {
         &[Protocol::GenerateContent]
     }
 
+    fn access(&self, account: &Account, secret: &Secret) -> Result<Access, ProviderError> {
+        let url = account.base_url.trim_end_matches('/').trim_end_matches("/models");
+        Ok(Access::new(account, url)?.with(API_KEY, sensitive(secret.expose())?))
+    }
+
+    /// A version in the account's address wins over the one in the client's path.
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
         let Some(method) = call.gemini else { return Err(ProviderError::NotSpoken(call.protocol)) };
-        let url = format!("{}/{}:{}", base(caller, method.version), model_path(call.model), method.name);
-        let uri = with_query(url, call.query, &[]);
-        let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
-        let headers = request.headers_mut();
-        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-        headers.insert("x-goog-api-key", sensitive(caller.secret.expose())?);
-        Ok(request)
+        let base = versioned(caller.access.path(), method.version);
+        let path = format!("{base}/{}:{}", model_path(call.model), method.name);
+        post(caller.access, path, &[], call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
-        let uri = format!("{}/models", base(caller, "v1beta"));
-        let mut request = start(Method::GET, &uri, caller, &HeaderMap::new()).body(Splice::empty())?;
-        request.headers_mut().insert("x-goog-api-key", sensitive(caller.secret.expose())?);
-        Ok(request)
+        get(caller.access, versioned(caller.access.path(), "v1beta") + "/models")
     }
 
     /// A bad API key is answered with 400 and this reason (error reference of the Gemini API).
@@ -53,9 +55,4 @@ fn model_path(model: &str) -> String {
         }
         _ => format!("models/{}", path_segment(model)),
     }
-}
-
-/// A version in the account's address wins over the one in the client's path.
-fn base(caller: Caller<'_>, version: &str) -> String {
-    super::versioned(caller.account.base_url.trim_end_matches('/').trim_end_matches("/models"), version)
 }

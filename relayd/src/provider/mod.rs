@@ -1,6 +1,7 @@
 //! Who is asked, how we prove who we are, and what the replies mean. A provider is declared in one file as
 //! functions without I/O; vendors never import vendors.
 
+mod access;
 mod anthropic;
 mod azure;
 mod gemini;
@@ -9,11 +10,12 @@ mod simulator;
 
 use std::time::Duration;
 
-use http::header::{self, HeaderName, HeaderValue};
-use http::request::Builder;
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request};
 use shared::domain::{Account, AccountKind, Operation, Protocol, Timestamp};
 use shared::redact::Secret;
+
+pub use self::access::Access;
 
 use crate::protocol::Splice;
 use crate::scheduler::health::{Failure, Outcome};
@@ -51,8 +53,8 @@ pub struct GeminiMethod {
 pub struct Caller<'a> {
     /// The account.
     pub account: &'a Account,
-    /// Its credential, opened; empty where the kind has none.
-    pub secret: &'a Secret,
+    /// How it is reached.
+    pub access: &'a Access,
 }
 
 /// Why a request could not be built.
@@ -61,6 +63,9 @@ pub enum ProviderError {
     /// The provider does not speak the protocol, or not for this operation.
     #[error("this kind of account does not speak {}", .0.name())]
     NotSpoken(Protocol),
+    /// The account's address has no scheme or no host.
+    #[error("the account's address is not absolute")]
+    NotAbsolute,
     /// The account's address, a header or the model make no valid request.
     #[error("the account's settings make no valid request")]
     Invalid(#[from] http::Error),
@@ -70,6 +75,9 @@ pub enum ProviderError {
 pub trait Provider: Sync {
     /// The protocols that it speaks for an operation.
     fn speaks(&self, operation: Operation) -> &'static [Protocol];
+
+    /// Reads how an account is reached with its credential, which is empty where the kind has none.
+    fn access(&self, account: &Account, secret: &Secret) -> Result<Access, ProviderError>;
 
     /// Builds the request that carries a call to an account.
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError>;
@@ -150,52 +158,67 @@ fn seconds(text: &str) -> Option<Duration> {
 
 /// Client headers that go on to the upstream, whoever it is. Everything else stays here: credentials above all,
 /// and whatever proxies on the way added.
-const FORWARDED: [&str; 15] = [
-    "accept",
-    "accept-language",
-    "content-type",
-    "conversation_id",
-    "idempotency-key",
-    "originator",
-    "session-id",
-    "session_id",
-    "thread-id",
-    "user-agent",
-    "version",
-    "x-app",
-    "x-claude-code-session-id",
-    "x-client-request-id",
-    "x-goog-api-client",
-];
-const FORWARDED_PREFIXES: [&str; 4] = ["anthropic-", "openai-beta", "x-codex-", "x-stainless-"];
-
 fn is_forwarded(name: &str) -> bool {
-    FORWARDED.contains(&name) || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    const PREFIXES: [&str; 4] = ["anthropic-", "openai-beta", "x-codex-", "x-stainless-"];
+    let is_listed = matches!(
+        name,
+        "accept"
+            | "accept-language"
+            | "content-type"
+            | "conversation_id"
+            | "idempotency-key"
+            | "originator"
+            | "session-id"
+            | "session_id"
+            | "thread-id"
+            | "user-agent"
+            | "version"
+            | "x-app"
+            | "x-claude-code-session-id"
+            | "x-client-request-id"
+            | "x-goog-api-client"
+    );
+    is_listed || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-const USER_AGENT: &str = concat!("relayd/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("relayd/", env!("CARGO_PKG_VERSION")));
+
+/// A call to an account, without the fields of the client's query that are dropped.
+fn post(
+    access: &Access,
+    path: String,
+    dropped: &[&str],
+    call: Call<'_>,
+) -> Result<Request<Splice>, ProviderError> {
+    let mut request = start(access, with_query(path, call.query, dropped), call.headers)?.map(|()| call.body);
+    *request.method_mut() = Method::POST;
+    let content_type = request.headers_mut().entry(header::CONTENT_TYPE);
+    content_type.or_insert(HeaderValue::from_static("application/json"));
+    Ok(request)
+}
+
+/// A question of our own to an account.
+fn get(access: &Access, path: String) -> Result<Request<Splice>, ProviderError> {
+    Ok(start(access, path, &HeaderMap::new())?.map(|()| Splice::empty()))
+}
 
 /// Starts a request with the headers that every upstream gets: the client's by the list, ours where the client
 /// has none, the account's own last.
-fn start(method: Method, uri: &str, caller: Caller<'_>, client: &HeaderMap) -> Builder {
-    let mut builder = Request::builder().method(method).uri(uri);
-    if let Some(headers) = builder.headers_mut() {
-        headers.reserve(client.len() + 4);
-        for (name, value) in client {
-            if is_forwarded(name.as_str()) {
-                headers.append(name, value.clone());
-            }
-        }
-        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
-        headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        for (name, value) in &caller.account.headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                headers.insert(name, value);
-            }
+fn start(access: &Access, path: String, client: &HeaderMap) -> Result<Request<()>, ProviderError> {
+    let mut request = Request::new(());
+    *request.uri_mut() = access.uri(path)?;
+    let headers = request.headers_mut();
+    headers.reserve(client.len() + access.headers() + 3);
+    for (name, value) in client {
+        if is_forwarded(name.as_str()) {
+            headers.append(name, value.clone());
         }
     }
-    builder
+    headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
+    headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    access.sign(headers);
+    Ok(request)
 }
 
 /// A header value that is never logged.
@@ -209,17 +232,17 @@ fn bearer(secret: &Secret) -> Result<HeaderValue, ProviderError> {
     sensitive(&["Bearer ", secret.expose()].concat())
 }
 
-/// Joins a URL and the client's query, without the places where a client may have put its key.
-fn with_query(url: String, query: Option<&str>, dropped: &[&str]) -> String {
-    let Some(query) = query else { return url };
+/// Joins a path and the client's query, without the places where a client may have put its key.
+fn with_query(path: String, query: Option<&str>, dropped: &[&str]) -> String {
+    let Some(query) = query else { return path };
     let kept = query.split('&').filter(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
         !pair.is_empty() && name != "key" && !dropped.contains(&name)
     });
-    kept.fold(url, |mut url, pair| {
-        url.push(if url.contains('?') { '&' } else { '?' });
-        url.push_str(pair);
-        url
+    kept.fold(path, |mut path, pair| {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str(pair);
+        path
     })
 }
 

@@ -1,9 +1,10 @@
 //! `openai-responses`: OpenAI's API and everything compatible with it, with an API key.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header};
-use shared::domain::{Operation, Protocol};
+use http::{Request, header};
+use shared::domain::{Account, Operation, Protocol};
+use shared::redact::Secret;
 
-use super::{Call, Caller, Provider, ProviderError, bearer, start, versioned, with_query};
+use super::{Access, Call, Caller, Provider, ProviderError, bearer, get, post, versioned};
 use crate::protocol::Splice;
 
 pub(super) struct Openai;
@@ -17,28 +18,23 @@ impl Provider for Openai {
         }
     }
 
+    fn access(&self, account: &Account, secret: &Secret) -> Result<Access, ProviderError> {
+        Ok(Access::new(account, &base(&account.base_url))?.with(header::AUTHORIZATION, bearer(secret)?))
+    }
+
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
         let path = match (call.protocol, call.operation) {
-            (Protocol::Responses, Operation::Generate) => "responses",
-            (Protocol::ChatCompletions, Operation::Generate) => "chat/completions",
-            (Protocol::ChatCompletions, Operation::Embed) => "embeddings",
+            (Protocol::Responses, Operation::Generate) => "/responses",
+            (Protocol::ChatCompletions, Operation::Generate) => "/chat/completions",
+            (Protocol::ChatCompletions, Operation::Embed) => "/embeddings",
             (other, _) => return Err(ProviderError::NotSpoken(other)),
         };
-        let base = base(&caller.account.base_url);
         // `api-version` comes from clients built for Azure and means nothing here.
-        let uri = with_query([&base, "/", path].concat(), call.query, &["api-version"]);
-        let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
-        let headers = request.headers_mut();
-        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-        headers.insert(header::AUTHORIZATION, bearer(caller.secret)?);
-        Ok(request)
+        post(caller.access, [caller.access.path(), path].concat(), &["api-version"], call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
-        let uri = format!("{}/models", base(&caller.account.base_url));
-        let mut request = start(Method::GET, &uri, caller, &HeaderMap::new()).body(Splice::empty())?;
-        request.headers_mut().insert(header::AUTHORIZATION, bearer(caller.secret)?);
-        Ok(request)
+        get(caller.access, [caller.access.path(), "/models"].concat())
     }
 }
 

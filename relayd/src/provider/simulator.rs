@@ -1,10 +1,13 @@
 //! `simulator`: the vendor that lives in this process. It has no credential; how it behaves travels in a header.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header};
-use shared::domain::{Operation, Protocol};
+use http::{HeaderName, HeaderValue, Request};
+use shared::domain::{Account, Operation, Protocol};
+use shared::redact::Secret;
 
-use super::{Call, Caller, Provider, ProviderError, path_segment, start, with_query};
+use super::{Access, Call, Caller, Provider, ProviderError, get, path_segment, post};
 use crate::protocol::Splice;
+
+const SETTINGS: HeaderName = HeaderName::from_static("x-simulator-settings");
 
 pub(super) struct Simulator;
 
@@ -15,6 +18,15 @@ impl Provider for Simulator {
             Operation::CountTokens => &[Protocol::Messages, Protocol::GenerateContent],
             Operation::Embed => &[Protocol::ChatCompletions, Protocol::GenerateContent],
         }
+    }
+
+    fn access(&self, account: &Account, _: &Secret) -> Result<Access, ProviderError> {
+        let access = Access::new(account, &account.base_url)?;
+        let settings = account.simulator.and_then(|settings| serde_json::to_string(&settings).ok());
+        Ok(match settings.and_then(|json| HeaderValue::try_from(json).ok()) {
+            Some(settings) => access.with(SETTINGS, settings),
+            None => access,
+        })
     }
 
     fn request(&self, caller: Caller<'_>, call: Call<'_>) -> Result<Request<Splice>, ProviderError> {
@@ -29,21 +41,11 @@ impl Provider for Simulator {
                 None => return Err(ProviderError::NotSpoken(other)),
             },
         };
-        let uri = with_query(format!("{}/{path}", caller.account.base_url), call.query, &["api-version"]);
-        let mut request = start(Method::POST, &uri, caller, call.headers).body(call.body)?;
-        let headers = request.headers_mut();
-        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-        if let Some(settings) = caller.account.simulator
-            && let Ok(json) = serde_json::to_string(&settings)
-            && let Ok(value) = HeaderValue::try_from(json)
-        {
-            headers.insert("x-simulator-settings", value);
-        }
-        Ok(request)
+        let path = [caller.access.path(), "/", &path].concat();
+        post(caller.access, path, &["api-version"], call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
-        let uri = format!("{}/v1/models", caller.account.base_url);
-        Ok(start(Method::GET, &uri, caller, &HeaderMap::new()).body(Splice::empty())?)
+        get(caller.access, [caller.access.path(), "/v1/models"].concat())
     }
 }

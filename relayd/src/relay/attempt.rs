@@ -1,5 +1,6 @@
 //! One call to one account: build, send, read the head of the reply, and hold it until the reply shows substance.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use super::{Worker, account};
 use crate::causes::Causes;
 use crate::directory::AccountEntry;
 use crate::protocol::{Meter, Opening, ReplyForm, Splice};
-use crate::provider::{self, Caller, ErrorReply, ProviderError};
+use crate::provider::{self, ErrorReply, ProviderError};
 use crate::scheduler::health::{Failure, Outcome};
 use crate::upstream::{Egress, Handover, UpstreamError};
 
@@ -89,7 +90,7 @@ impl Attempt<'_> {
         let request = match request(call, entry) {
             Ok(request) => request,
             Err(error) => {
-                tracing::error!(account = %entry.account.id, error = %Causes(&error), "account is not set up right");
+                tracing::error!(account = %entry.account.id, error = %Causes(&*error), "account is not set up right");
                 // The settings are wrong, not the upstream: the account's health says nothing of it.
                 let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
                 return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
@@ -158,8 +159,8 @@ impl Attempt<'_> {
     }
 }
 
-fn request(call: &Call, entry: &AccountEntry) -> Result<Request<Splice>, ProviderError> {
-    let caller = Caller { account: &entry.account, secret: &entry.secret };
+fn request(call: &Call, entry: &AccountEntry) -> Result<Request<Splice>, Arc<ProviderError>> {
+    let caller = entry.caller()?;
     let upstream_call = provider::Call {
         protocol: call.target.protocol,
         operation: call.target.operation,
@@ -169,7 +170,7 @@ fn request(call: &Call, entry: &AccountEntry) -> Result<Request<Splice>, Provide
         query: call.query.as_deref(),
         body: call.body_for(&entry.account),
     };
-    entry.provider.request(caller, upstream_call)
+    Ok(entry.provider.request(caller, upstream_call)?)
 }
 
 /// Once the upstream may have had the request, it may have worked, whatever became of its answer.

@@ -4,10 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, HeaderName};
 use http::{HeaderMap, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
@@ -73,26 +70,29 @@ impl Body for ReplyBody {
 
 /// Headers that belong to one connection, tell the client whose account served it, or let web pages read what
 /// our own setting does not.
-const WITHHELD: [HeaderName; 18] = [
-    CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("set-cookie"),
-    HeaderName::from_static("alt-svc"),
-    HeaderName::from_static("anthropic-organization-id"),
-    HeaderName::from_static("anthropic-workspace-id"),
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    ACCESS_CONTROL_ALLOW_HEADERS,
-    ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN,
-];
+fn is_withheld(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-connection"
+            | "set-cookie"
+            | "alt-svc"
+            | "anthropic-organization-id"
+            | "anthropic-workspace-id"
+            | "openai-organization"
+            | "openai-project"
+            | "access-control-allow-credentials"
+            | "access-control-allow-headers"
+            | "access-control-allow-methods"
+            | "access-control-allow-origin"
+    )
+}
 
 /// The head of an upstream's reply as the client gets it.
 pub(super) fn head(mut parts: http::response::Parts) -> Response<()> {
@@ -113,7 +113,8 @@ fn strip(headers: &mut HeaderMap) {
             .collect();
         named.iter().for_each(|name| drop(headers.remove(name)));
     }
-    let withheld: Vec<HeaderName> = headers.keys().filter(|name| WITHHELD.contains(name)).cloned().collect();
+    let withheld: Vec<HeaderName> =
+        headers.keys().filter(|name| is_withheld(name.as_str())).cloned().collect();
     withheld.iter().for_each(|name| drop(headers.remove(name)));
 }
 

@@ -20,6 +20,9 @@ use super::stall::Stalling;
 /// How long a connection that was accepted but not yet read has to send its request before it is closed: graceful
 /// shutdown closes whatever is idle, and such a connection looks idle.
 const LAST_CALL: Duration = Duration::from_millis(150);
+/// How much is read at once: a usual body comes in one piece then, and is not copied. A connection's buffer grows to
+/// this size only where what comes fills it.
+const READ_BYTES_MAX: usize = 128 << 10;
 /// How long accepting pauses when the system has no more files or memory for connections.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
@@ -116,7 +119,8 @@ fn spawn(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, slot: Slot, 
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_read_timeout)
-        .max_buf_size(settings.headers_bytes_max)
+        .max_header_size(settings.headers_bytes_max)
+        .max_buf_size(READ_BYTES_MAX.max(settings.headers_bytes_max))
         .serve_connection(io, service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

@@ -100,7 +100,7 @@ impl Server {
             }
         };
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        if let Ok(value) = HeaderValue::from_bytes(&id.to_ascii()) {
             headers.insert(REQUEST_ID, value);
         }
         if let Some(origin) = origin {

@@ -33,11 +33,29 @@ pub struct Entry {
     pub mark: Mark,
     /// The request.
     pub closed: Closed,
+    pub(super) row: Box<[u8]>,
 }
 
-/// The end of a request: its ledger row, and what is to be booked. CBOR map; unknown keys are skipped.
+impl Entry {
+    /// Reads the CBOR of a [`Closed`], and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// It is none that this version understands.
+    pub fn read(mark: Mark, row: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        Ok(Self { mark, closed: minicbor::decode(row)?, row: row.into() })
+    }
+
+    /// The request as it lies in the journal, also what a newer version wrote into it: this is what is stored.
+    pub fn row(&self) -> &[u8] {
+        &self.row
+    }
+}
+
+/// The end of a request: its ledger row, and what is to be booked. CBOR array, which only grows at its
+/// end; what is not known there is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct Closed {
     /// The request.
     #[n(0)]
@@ -162,7 +180,7 @@ impl End {
 
 /// An amount to add to one window of one counter.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct Booking {
     /// The group, by name.
     #[n(0)]
@@ -183,7 +201,7 @@ pub struct Booking {
 
 /// An attempt that was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(array)]
 pub struct GivenUp {
     /// The account that was called.
     #[n(0)]

@@ -120,16 +120,23 @@ impl<'b, C> Decode<'b, C> for RequestId {
     }
 }
 
+impl RequestId {
+    /// The id as it is printed. Written digit by digit: every reply bears an id, and formatting machinery costs ten
+    /// times as much.
+    pub fn to_ascii(self) -> [u8; 36] {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut text = *b"req_00000000000000000000000000000000";
+        for (pair, byte) in text[4..].chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
+}
+
 impl fmt::Display for RequestId {
-    /// Written digit by digit: every reply bears an id, and formatting machinery costs ten times as much.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: [char; 16] =
-            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-        let digits = self.0.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let mut text = String::with_capacity(36);
-        text.push_str("req_");
-        text.extend(digits.map(|digit| DIGITS[usize::from(digit)]));
-        f.write_str(&text)
+        f.write_str(std::str::from_utf8(&self.to_ascii()).unwrap_or_default())
     }
 }
 

@@ -121,11 +121,12 @@ fn what_is_not_for_the_upstream_stays_here() {
                     ..said(protocol, operation)
                 };
                 let request = built(&account(kind, "https://a.test"), "s", call).unwrap();
-                for (name, _) in sent.iter().filter(|(name, _)| *name != "accept-encoding") {
+                for (name, _) in sent.iter().filter(|(name, _)| !["accept-encoding", "host"].contains(name)) {
                     assert!(!request.headers().contains_key(*name), "{kind} {protocol:?} forwards {name}");
                 }
                 let encodings: Vec<_> = request.headers().get_all("accept-encoding").iter().collect();
                 assert_eq!(encodings, ["identity"], "{kind}");
+                assert_eq!(request.headers()["host"], "a.test", "{kind}");
             }
         }
     }

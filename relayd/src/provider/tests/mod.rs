@@ -48,7 +48,7 @@ const fn gemini(version: &'static str, name: &'static str, operation: Operation)
 }
 
 fn built(account: &Account, secret: &str, said: Said<'_>) -> Result<Request<Splice>, ProviderError> {
-    let secret = Secret::new(secret);
+    let access = provider(account.kind).access(account, &Secret::new(secret))?;
     let call = Call {
         protocol: said.protocol,
         operation: said.operation,
@@ -58,12 +58,12 @@ fn built(account: &Account, secret: &str, said: Said<'_>) -> Result<Request<Spli
         query: said.query,
         body: Splice::whole(Bytes::from_static(b"{ }")),
     };
-    provider(account.kind).request(Caller { account, secret: &secret }, call)
+    provider(account.kind).request(Caller { account, access: &access }, call)
 }
 
 fn probed(account: &Account, secret: &str) -> Request<Splice> {
-    let secret = Secret::new(secret);
-    provider(account.kind).probe(Caller { account, secret: &secret }).unwrap()
+    let access = provider(account.kind).access(account, &Secret::new(secret)).unwrap();
+    provider(account.kind).probe(Caller { account, access: &access }).unwrap()
 }
 
 #[test]

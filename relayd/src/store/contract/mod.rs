@@ -233,7 +233,8 @@ pub(super) fn booking(held: &Held) -> Booking {
 }
 
 pub(super) fn entry(lane: u32, sequence: u64, closed: Closed) -> Entry {
-    Entry { mark: Mark { lane, epoch: 1, sequence }, closed }
+    let row = minicbor::to_vec(&closed).unwrap().into();
+    Entry { mark: Mark { lane, epoch: 1, sequence }, closed, row }
 }
 
 /// A request of `key_a` that was served by `acc_a` and used seven tokens.

@@ -43,7 +43,7 @@ pub(super) fn book(
     let mut table = transaction.open_table(GROUPS)?;
     let (mut groups, mut before) = (Groups::default(), Groups::default());
     let mut last_end = Timestamp::default();
-    for Entry { mark, closed } in batch {
+    for Entry { mark, closed, .. } in batch {
         lanes.pass(*mark);
         last_end = last_end.max(closed.closed_at);
         for group in groups_in(&closed.bookings) {

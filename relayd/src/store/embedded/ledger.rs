@@ -6,7 +6,7 @@ use std::path::Path;
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use shared::domain::{RequestId, Timestamp};
 
-use super::database::{DatabaseFile, damaged, encode};
+use super::database::{DatabaseFile, damaged};
 use super::hours;
 use super::marks::{self, Marks};
 use super::rollups::{self, Sums};
@@ -42,16 +42,14 @@ impl LedgerFile {
     pub(super) fn add(&self, batch: &[Entry]) -> Result<(), StoreError> {
         self.0.write(|transaction| {
             let mut marks = Marks::read_to_change(transaction)?;
-            let mut new: Vec<&Closed> =
-                batch.iter().filter(|entry| marks.pass(entry.mark)).map(|entry| &entry.closed).collect();
+            let mut new: Vec<&Entry> = batch.iter().filter(|entry| marks.pass(entry.mark)).collect();
             // Neighbours share pages.
-            new.sort_unstable_by_key(|closed| closed.request);
+            new.sort_unstable_by_key(|entry| entry.closed.request);
             let mut table = transaction.open_table(ROWS)?;
-            let mut value = Vec::new();
-            for closed in &new {
-                encode(&mut value, *closed)?;
-                table.insert(closed.request.as_u128(), value.as_slice())?;
+            for entry in &new {
+                table.insert(entry.closed.request.as_u128(), entry.row())?;
             }
+            let new: Vec<&Closed> = new.into_iter().map(|entry| &entry.closed).collect();
             Sums::over(&new).add(transaction)?;
             hours::add(transaction, &new)?;
             marks.write(transaction)

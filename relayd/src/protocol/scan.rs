@@ -157,11 +157,14 @@ impl Extractor {
                 }
                 State::InKey(string) => {
                     let (passed, state) = in_string(string, rest);
-                    self.keep_key(rest.get(..passed).unwrap_or_default());
+                    let written = rest.get(..passed).unwrap_or_default();
                     at += passed;
-                    self.state = state.map_or(State::Colon, State::InKey);
-                    if self.state == State::Colon {
-                        self.match_key();
+                    match state {
+                        Some(string) => {
+                            self.keep_key(written);
+                            self.state = State::InKey(string);
+                        }
+                        None => self.end_key(written),
                     }
                 }
                 State::InScalar if is_scalar(byte) => at += 1,
@@ -225,13 +228,15 @@ impl Extractor {
     /// A value begins with `byte`.
     fn begin(&mut self, byte: u8) -> State {
         let reach = self.next;
-        let wanted = self.candidates(reach).find(|path| path.len() == reach.keys);
-        if let Some(path) = wanted {
-            self.capture = Some(Capture { path, is_dropped: false });
-        } else if reach.paths != 0 && self.open.len() < OPEN_MAX && matches!(byte, b'{' | b'[') {
-            let is_object = byte == b'{';
-            self.open.push(Bracket { is_object, reach });
-            return if is_object { State::Key } else { State::Value };
+        if reach.paths != 0 {
+            let wanted = self.candidates(reach).find(|path| path.len() == reach.keys);
+            if let Some(path) = wanted {
+                self.capture = Some(Capture { path, is_dropped: false });
+            } else if self.open.len() < OPEN_MAX && matches!(byte, b'{' | b'[') {
+                let is_object = byte == b'{';
+                self.open.push(Bracket { is_object, reach });
+                return if is_object { State::Key } else { State::Value };
+            }
         }
         match byte {
             b'"' => State::InText(InString::Plain),
@@ -274,15 +279,25 @@ impl Extractor {
         self.key.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
     }
 
-    /// The key has ended, its closing quote kept with it: which paths does it lead on?
-    fn match_key(&mut self) {
+    /// The key ends with `last`, closing quote included, of which earlier pieces and escapes are kept.
+    fn end_key(&mut self, last: &[u8]) {
+        self.state = State::Colon;
+        if self.key.is_empty() {
+            return self.match_key(last.strip_suffix(b"\""));
+        }
+        self.keep_key(last);
+        let key = std::mem::take(&mut self.key);
+        self.match_key(key.strip_suffix(b"\"").and_then(unescape).as_deref());
+        self.key = key;
+    }
+
+    /// Which paths does the key lead on? One that is none of ours, or no text, leads nowhere.
+    fn match_key(&mut self, key: Option<&[u8]>) {
         self.next = Reach { paths: 0, keys: 0 };
-        let Some(Bracket { reach, .. }) = self.open.last().copied() else { return };
-        let Some(written) = self.key.strip_suffix(b"\"") else { return };
-        let Some(key) = unescape(written) else { return };
+        let (Some(key), Some(Bracket { reach, .. })) = (key, self.open.last().copied()) else { return };
         for (index, path) in self.paths.iter().enumerate() {
-            let leads = path.get(reach.keys).is_some_and(|step| step.as_bytes() == &*key);
-            if leads && reach.paths >> index & 1 == 1 {
+            let is_possible = reach.paths >> index & 1 == 1;
+            if is_possible && path.get(reach.keys).is_some_and(|step| step.as_bytes() == key) {
                 self.next.paths |= 1 << index;
             }
         }
@@ -296,15 +311,23 @@ impl Extractor {
 
     /// The value that is not looked into ends with `last`, of which earlier pieces are pending.
     fn end_value(&mut self, last: &[u8], found: &mut impl FnMut(Found<'_>)) {
-        if self.pending.is_empty() && last.len() <= CAPTURE_BYTES_MAX {
-            if let Some(Capture { path, is_dropped: false }) = self.capture {
+        match self.capture {
+            None => {}
+            Some(Capture { path, is_dropped: false })
+                if self.pending.is_empty() && last.len() <= CAPTURE_BYTES_MAX =>
+            {
                 found(Found::Value { path, text: last });
-                self.capture = None;
             }
-        } else {
-            self.keep(last);
+            Some(_) => self.end_kept(last, found),
         }
-        match self.capture.take() {
+        self.capture = None;
+        self.after_value(false, found);
+    }
+
+    /// The value of which there are earlier pieces ends, or is too long to be kept.
+    fn end_kept(&mut self, last: &[u8], found: &mut impl FnMut(Found<'_>)) {
+        self.keep(last);
+        match self.capture {
             Some(Capture { path, is_dropped: true }) => {
                 self.dropped = self.dropped.saturating_add(1);
                 found(Found::Dropped { path });
@@ -314,7 +337,6 @@ impl Extractor {
         }
         self.pending.clear();
         self.pending.shrink_to(KEEP_BYTES);
-        self.after_value(false, found);
     }
 
     fn after_value(&mut self, is_array: bool, found: &mut impl FnMut(Found<'_>)) {

@@ -109,17 +109,13 @@ pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, 
     let found = find(&segments, headers).ok_or_else(|| NoRoute::Unknown {
         nearest: nearest(path, NAMED.iter().map(|named| (named, *named))),
     })?;
-    let allowed = match found {
-        Route::Relay(_) | Route::EventLogging => "POST",
+    let (is_allowed, allowed) = match found {
+        Route::Relay(_) | Route::EventLogging => (method == Method::POST, "POST"),
         Route::Models(_) | Route::Model(..) | Route::KeyInfo(_) | Route::Health | Route::Greeting => {
-            "GET, HEAD"
+            (method == Method::GET || method == Method::HEAD, "GET, HEAD")
         }
     };
-    if allowed.split(", ").any(|name| name == method.as_str()) {
-        Ok(found)
-    } else {
-        Err(NoRoute::Method { allowed })
-    }
+    if is_allowed { Ok(found) } else { Err(NoRoute::Method { allowed }) }
 }
 
 fn find(segments: &[&str], headers: &HeaderMap) -> Option<Route> {

@@ -8,21 +8,24 @@ use super::super::ProtocolError;
 /// A string of at least this many bytes may be binary data in base64.
 const BINARY_MIN: usize = 512;
 const SAMPLE: usize = 48;
-/// Bytes that are judged at once: as many as a mask has bits.
-const BLOCK: usize = 32;
-/// So many blocks without a quote or a backslash make it likely that more follow.
-const PLAIN_BLOCKS_MAX: u32 = 2;
-
 /// A place in JSON text. Control characters, invalid UTF-8 and unknown escapes inside strings are passed over.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The last block in which strings were looked for; it holds the current place, or lies before it.
+    block: Block,
     binary: u64,
+}
+
+/// The inside of a string, as it is written.
+pub(super) struct Text<'a> {
+    pub(super) inner: &'a [u8],
+    pub(super) has_escapes: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, binary: 0 }
+        Self { bytes, at: 0, block: Block::read(bytes, 0, 0), binary: 0 }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -61,6 +64,15 @@ impl<'a> Cursor<'a> {
 
     /// Passes one value of any kind and depth.
     pub(super) fn value(&mut self) -> Result<(), ProtocolError> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'{' | b'[') => self.container(),
+            _ => self.scalar(),
+        }
+    }
+
+    /// Passes an object or an array, whatever its depth.
+    fn container(&mut self) -> Result<(), ProtocolError> {
         let mut nest = Nest::default();
         loop {
             match self.peek() {
@@ -111,39 +123,76 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// Passes a key and its colon. True if the key has escapes.
-    pub(super) fn key(&mut self) -> Result<bool, ProtocolError> {
+    /// Passes a key and its colon.
+    pub(super) fn key(&mut self) -> Result<Text<'a>, ProtocolError> {
         if self.peek() != Some(b'"') {
             return self.malformed();
         }
-        let has_escapes = self.string()?;
-        if self.take(b':') { Ok(has_escapes) } else { self.malformed() }
+        let key = self.string()?;
+        if self.take(b':') { Ok(key) } else { self.malformed() }
     }
 
-    /// Passes a string whose opening quote is next. True if it has escapes. What follows a backslash is passed
-    /// over whatever it is: where the string ends does not depend on it.
-    fn string(&mut self) -> Result<bool, ProtocolError> {
+    /// Passes a string whose opening quote is next. What follows a backslash is passed over whatever it is: where
+    /// the string ends does not depend on it.
+    fn string(&mut self) -> Result<Text<'a>, ProtocolError> {
         let start = self.at + 1;
-        let Some(end) = find_end(self.bytes, start) else {
-            self.at = self.bytes.len();
-            return self.malformed();
-        };
-        if end.at - start >= BINARY_MIN {
-            self.binary += binary_bytes(self.bytes.get(start..end.at).unwrap_or_default());
+        let Block { start: block, quotes, backslashes, .. } = self.block;
+        let inside = if start - block < BLOCK { !0 << (start - block) } else { 0 };
+        let ends = quotes & inside;
+        if ends == 0 {
+            return self.long_string(start);
         }
-        self.at = end.at + 1;
-        Ok(end.has_escapes)
+        let end = block + ends.trailing_zeros() as usize;
+        self.at = end + 1;
+        let inner = self.bytes.get(start..end).unwrap_or_default();
+        Ok(Text { inner, has_escapes: backslashes & inside & up_to_first(ends) != 0 })
+    }
+
+    /// Passes a string that begins at `start` and does not end in the block at hand.
+    fn long_string(&mut self, start: usize) -> Result<Text<'a>, ProtocolError> {
+        let mut block = self.block;
+        if start - block.start >= BLOCK {
+            block = Block::read(self.bytes, start, 0);
+        }
+        let mut inside = !0 << (start - block.start);
+        let mut has_escapes = false;
+        while block.quotes & inside == 0 {
+            has_escapes |= block.backslashes & inside != 0;
+            let Some(next) = block.next(self.bytes) else {
+                self.at = self.bytes.len();
+                return self.malformed();
+            };
+            (block, inside) = (next, !0);
+        }
+        self.block = block;
+        let ends = block.quotes & inside;
+        has_escapes |= block.backslashes & inside & up_to_first(ends) != 0;
+        let end = block.start + ends.trailing_zeros() as usize;
+        self.at = end + 1;
+        let inner = self.bytes.get(start..end).unwrap_or_default();
+        if inner.len() >= BINARY_MIN {
+            self.binary += binary_bytes(inner);
+        }
+        Ok(Text { inner, has_escapes })
     }
 
     /// Passes a number or a literal.
     fn scalar(&mut self) -> Result<(), ProtocolError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        for literal in [b"true".as_slice(), b"false", b"null"] {
-            if rest.starts_with(literal) {
-                self.at += literal.len();
-                return Ok(());
-            }
+        let literal: &[u8] = match rest.first() {
+            Some(b't') => b"true",
+            Some(b'f') => b"false",
+            Some(b'n') => b"null",
+            _ => return self.number(rest),
+        };
+        if !rest.starts_with(literal) {
+            return self.malformed();
         }
+        self.at += literal.len();
+        Ok(())
+    }
+
+    fn number(&mut self, rest: &[u8]) -> Result<(), ProtocolError> {
         self.at += usize::from(rest.first() == Some(&b'-'));
         match self.bytes.get(self.at) {
             Some(b'0') => self.at += 1,
@@ -205,73 +254,78 @@ impl Nest {
     }
 }
 
-/// The closing quote of a string.
-struct End {
-    at: usize,
-    has_escapes: bool,
+/// Bytes that are judged at once: as many as a mask has bits.
+const BLOCK: usize = 64;
+
+/// Where quotes and backslashes stand in a block of text: a bit for each byte. Strings are often shorter than a block,
+/// so that one look at it finds the ends of several.
+#[derive(Clone, Copy)]
+struct Block {
+    start: usize,
+    /// Those that no backslash escapes.
+    quotes: u64,
+    backslashes: u64,
+    /// Whether the last byte escapes the first of the next block: one bit.
+    carries: u64,
 }
 
-/// Finds the closing quote of the string that begins at `start`. Where quotes and backslashes are dense, a block
-/// is judged at once, however many escapes it has; where they are rare, the vector search is faster.
-fn find_end(bytes: &[u8], start: usize) -> Option<End> {
-    let mut at = start;
-    let mut escapes = Escapes::default();
-    let mut has_escapes = false;
-    let mut plain_blocks = 0;
+impl Block {
+    /// Looks at the block that begins at `start`, whose first byte is escaped if the block before carries that.
+    fn read(bytes: &[u8], start: usize, carried: u64) -> Self {
+        let rest = bytes.get(start..).unwrap_or_default();
+        let (quotes, backslashes) = match rest.first_chunk() {
+            Some(block) => masks(block),
+            None => {
+                let mut padded = [0; BLOCK];
+                for (byte, &last) in padded.iter_mut().zip(rest) {
+                    *byte = last;
+                }
+                masks(&padded)
+            }
+        };
+        let (escaped, carries) = escaped(backslashes, carried);
+        Self { start, quotes: quotes & !escaped, backslashes, carries }
+    }
+
+    /// The next block of a string that goes on after this one. Where quotes and backslashes are rare, the vector
+    /// search is faster than block by block.
+    fn next(self, bytes: &[u8]) -> Option<Self> {
+        let mut start = self.start + BLOCK;
+        if self.quotes | self.backslashes == 0 {
+            start += memchr2(b'"', b'\\', bytes.get(start..)?)?;
+        }
+        (start < bytes.len()).then(|| Self::read(bytes, start, self.carries))
+    }
+}
+
+/// All bits up to the first that is set, and that one.
+const fn up_to_first(bits: u64) -> u64 {
+    bits ^ (bits - 1)
+}
+
+/// Where a block has quotes, and where backslashes.
+fn masks(block: &[u8; BLOCK]) -> (u64, u64) {
     let (quote, backslash) = (u8x32::splat(b'"'), u8x32::splat(b'\\'));
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        let block = u8x32::new(*block);
-        let quotes = block.simd_eq(quote).to_bitmask();
-        let backslashes = block.simd_eq(backslash).to_bitmask();
-        let ends = quotes & !escapes.escaped(backslashes);
-        let within = if ends == 0 { backslashes } else { backslashes & (ends ^ (ends - 1)) };
-        has_escapes |= within != 0;
-        if ends != 0 {
-            return Some(End { at: at + ends.trailing_zeros() as usize, has_escapes });
-        }
-        at += BLOCK;
-        plain_blocks = if quotes | backslashes == 0 { plain_blocks + 1 } else { 0 };
-        if plain_blocks == PLAIN_BLOCKS_MAX {
-            plain_blocks = 0;
-            let rest = bytes.get(at..).unwrap_or_default();
-            at += memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-        }
+    let (mut quotes, mut backslashes) = (0, 0);
+    for half in block.as_chunks().0.iter().rev() {
+        let half = u8x32::new(*half);
+        quotes = quotes << 32 | u64::from(half.simd_eq(quote).to_bitmask());
+        backslashes = backslashes << 32 | u64::from(half.simd_eq(backslash).to_bitmask());
     }
-    let mut is_escaped = escapes.carried;
-    for (offset, &byte) in bytes.get(at..).unwrap_or_default().iter().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'"' => return Some(End { at: at + offset, has_escapes }),
-            b'\\' => (is_escaped, has_escapes) = (true, true),
-            _ => {}
-        }
-    }
-    None
+    (quotes, backslashes)
 }
 
-/// Tells escaped bytes from others, block by block.
-#[derive(Default)]
-struct Escapes {
-    /// The last byte of the block before escapes the first of the next.
-    carried: bool,
-}
-
-impl Escapes {
-    /// A bit for each byte that a backslash escapes. In a run of backslashes every second one is escaped itself;
-    /// subtracting the run from the alternating pattern finds which, by its carry (Langdale and Lemire,
-    /// "Parsing Gigabytes of JSON per Second", section 3.1.1).
-    fn escaped(&mut self, backslashes: u32) -> u32 {
-        const ODD: u32 = 0xaaaa_aaaa;
-        let carried = u32::from(self.carried);
-        if backslashes == 0 {
-            self.carried = false;
-            return carried;
-        }
-        let escaping = backslashes & !carried;
-        let alternating = (escaping << 1 | ODD).wrapping_sub(escaping) ^ ODD;
-        self.carried = alternating & backslashes & 1 << 31 != 0;
-        alternating ^ (backslashes | carried)
+/// A bit for each byte that a backslash escapes, and whether the last byte escapes the first of the next block. In a
+/// run of backslashes every second one is escaped itself; subtracting the run from the alternating pattern finds
+/// which, by its carry (Langdale and Lemire, "Parsing Gigabytes of JSON per Second", section 3.1.1).
+const fn escaped(backslashes: u64, carried: u64) -> (u64, u64) {
+    const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+    if backslashes == 0 {
+        return (carried, 0);
     }
+    let escaping = backslashes & !carried;
+    let alternating = (escaping << 1 | ODD).wrapping_sub(escaping) ^ ODD;
+    (alternating ^ (backslashes | carried), (alternating & backslashes) >> (BLOCK - 1))
 }
 
 /// The length of `text` if three samples of it look like base64 (bare, or as a `data:` URL), else 0. Opaque
@@ -316,13 +370,33 @@ mod tests {
     proptest! {
         #[test]
         fn strings_end_where_a_byte_by_byte_search_ends(
-            bytes in prop::collection::vec(prop::sample::select(b"\\\\\\\"ab".to_vec()), 0..200),
-            plain in 0..100_usize,
-            start in 0..40_usize,
+            bytes in prop::collection::vec(prop::sample::select(b"\\\\\\\"ab".to_vec()), 0..300),
+            plain in 0..150_usize,
+            inner in 0..200_usize,
         ) {
-            let bytes = [vec![b'x'; plain], bytes].concat();
-            let found = find_end(&bytes, start).map(|end| (end.at, end.has_escapes));
-            prop_assert_eq!(found, byte_by_byte(&bytes, start));
+            let (before, within) = (vec![b' '; plain], vec![b'x'; inner]);
+            let bytes = [&before[..], b"\"", &within, &bytes].concat();
+            let mut cursor = Cursor::new(&bytes);
+            cursor.peek();
+            let found = cursor.string().ok().map(|text| (cursor.at - 1, text.has_escapes));
+            prop_assert_eq!(found, byte_by_byte(&bytes, plain + 1));
+        }
+
+        #[test]
+        fn strings_are_told_apart_wherever_blocks_end(
+            texts in prop::collection::vec("[\\\\\"ab]{0,90}", 0..20),
+            blanks in 0..70_usize,
+        ) {
+            let written: Vec<String> = texts.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
+            let json = " ".repeat(blanks) + &written.join(&" ".repeat(blanks));
+            let mut cursor = Cursor::new(json.as_bytes());
+            for text in written {
+                prop_assert_eq!(cursor.peek(), Some(b'"'));
+                let found = cursor.string().unwrap();
+                prop_assert_eq!(found.inner, &text.as_bytes()[1..text.len() - 1]);
+                prop_assert_eq!(found.has_escapes, text.contains('\\'));
+            }
+            prop_assert_eq!(cursor.peek(), None);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::super::ProtocolError;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Text};
 
 /// A key longer than this is none of ours, however it is spelled.
 const KEY_MAX: usize = 256;
@@ -134,22 +134,18 @@ impl<'a> Members<'a> {
     }
 
     fn member(&mut self) -> Result<Member<'a>, ProtocolError> {
-        self.cursor.peek();
-        let key_start = self.cursor.at() + 1;
-        let has_escapes = self.cursor.key()?;
-        let text = self.cursor.bytes();
-        let key = text.get(key_start..self.cursor.at()).unwrap_or_default();
-        let key =
-            key.iter().rposition(|&byte| byte == b'"').and_then(|end| key.get(..end)).unwrap_or_default();
-        let key = match key {
-            _ if has_escapes && key.len() <= KEY_MAX => unescape(key).unwrap_or(Cow::Borrowed(key)),
-            _ => Cow::Borrowed(key),
+        let key = match self.cursor.key()? {
+            Text { inner, has_escapes: true } if inner.len() <= KEY_MAX => {
+                unescape(inner).unwrap_or(Cow::Borrowed(inner))
+            }
+            Text { inner, .. } => Cow::Borrowed(inner),
         };
         self.cursor.peek();
         let start = self.cursor.at();
         self.cursor.value()?;
         let span = start..self.cursor.at();
-        Ok(Member { key, value: Value(text.get(span.clone()).unwrap_or_default()), span })
+        let value = Value(self.cursor.bytes().get(span.clone()).unwrap_or_default());
+        Ok(Member { key, value, span })
     }
 
     fn over<T>(&mut self) -> Option<T> {

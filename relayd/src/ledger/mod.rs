@@ -99,6 +99,7 @@ impl Ledger {
         let number = delivery.store.next_epoch(found.epoch).await?;
         let numbers = (0..).filter(|lane| !found.lanes_in_use.contains(lane)).take(settings.lanes as usize);
         let epoch = Arc::new(Epoch::create(number, settings.clone())?);
+        epoch.room.take_anyway(retired.iter().map(|old| old.bytes).sum());
         let lanes = numbers.map(|lane| Ok(Arc::new(Lane::start(&epoch, lane)?)));
         let lanes: Vec<Arc<Lane>> = lanes.collect::<io::Result<_>>()?;
         let synced = Arc::new(Notify::new());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,10 +100,8 @@ pub(super) async fn recover(
             lane.ship(applied, delivery).await?;
         }
         let left = keep.saturating_sub(now.since(last_change(&folder)?));
-        let old = Retired { folder, left, _lock: lock };
-        if left.is_zero() {
-            remove(&old);
-        } else {
+        let old = Retired { bytes: disk_bytes(&folder)?, folder, left, _lock: lock };
+        if !left.is_zero() || !remove(&old) {
             retired.push(old);
         }
     }
@@ -118,6 +116,16 @@ fn applied(marks: &[Mark], LaneName { epoch, lane }: LaneName) -> u64 {
         Some(mark) if mark.epoch > epoch => u64::MAX,
         _ => 0,
     }
+}
+
+/// What the files of a folder take on the disk, which is more or less than their lengths.
+fn disk_bytes(folder: &Path) -> io::Result<u64> {
+    const BLOCK_BYTES: u64 = 512;
+    let mut bytes = 0;
+    for item in std::fs::read_dir(folder)? {
+        bytes += item?.metadata()?.blocks() * BLOCK_BYTES;
+    }
+    Ok(bytes)
 }
 
 /// When a segment of the folder was last written to; the dawn of time if there is none.

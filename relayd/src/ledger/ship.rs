@@ -52,6 +52,8 @@ pub(super) struct Retired {
     pub(super) folder: PathBuf,
     /// How long it is to be kept from now.
     pub(super) left: Duration,
+    /// What it takes on the disk.
+    pub(super) bytes: u64,
     /// Nobody else touches the folder while this is held.
     pub(super) _lock: File,
 }
@@ -153,6 +155,8 @@ impl Run {
     }
 
     async fn run(mut self, mut asked: mpsc::Receiver<Request>, synced: &Notify) {
+        // What earlier starts left may leave no room.
+        self.tidy();
         let mut has_more = false;
         loop {
             let pause = match (self.is_failing, has_more) {
@@ -281,28 +285,34 @@ impl Run {
         }
     }
 
-    /// Drops segments and folders that were kept long enough; segments sooner when room runs out.
+    /// Drops folders and segments that were kept long enough, the oldest first; sooner when room runs out.
     fn tidy(&mut self) {
         let Cargo { epoch, lanes, retired, .. } = &mut self.cargo;
         let reserve = 2 * lanes.len() as u64 * epoch.settings.segment_bytes;
+        let is_tight = || epoch.room.taken() + reserve > epoch.room.max();
+        let kept_for = self.started.elapsed();
+        retired.retain(|old| {
+            let is_kept = old.left > kept_for && !is_tight();
+            if !is_kept && remove(old) {
+                epoch.room.give_back(old.bytes);
+            }
+            is_kept
+        });
         while let Some(shipped) = self.kept.front() {
-            let is_tight = epoch.room.taken() + reserve > epoch.room.max();
-            if shipped.since.elapsed() < epoch.settings.keep() && !is_tight {
+            if shipped.since.elapsed() < epoch.settings.keep() && !is_tight() {
                 break;
             }
             lanes[shipped.lane].drop_segment(shipped.first_sequence);
             self.kept.pop_front();
         }
-        let kept_for = self.started.elapsed();
-        for old in retired.extract_if(.., |old| old.left <= kept_for) {
-            remove(&old);
-        }
     }
 }
 
-/// Removes a folder whose lock is held.
-pub(super) fn remove(retired: &Retired) {
-    if let Err(error) = std::fs::remove_dir_all(&retired.folder) {
+/// Removes a folder whose lock is held; tells whether it is gone.
+pub(super) fn remove(retired: &Retired) -> bool {
+    let removed = std::fs::remove_dir_all(&retired.folder);
+    if let Err(error) = &removed {
         error!(folder = %retired.folder.display(), %error, "an old folder of the journal cannot be removed");
     }
+    removed.is_ok()
 }

@@ -1,6 +1,8 @@
 //! The promise that whatever was opened can be closed.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +11,9 @@ use proptest::prelude::*;
 use super::{Home, Settings, attempt, bare_lane, closed, id, open, opened, orphaned};
 use crate::ledger::frame::{self, Kind};
 use crate::ledger::record::Bounded;
-use crate::ledger::segment::Segment;
+use crate::ledger::segment::{Segment, epoch_folder};
 use crate::ledger::{JournalError, Lane};
-use crate::store::{Closed, GivenUp};
+use crate::store::{Closed, GivenUp, Store};
 
 /// The largest end that a request with so many attempts can have.
 fn longest_end(number: u64, attempts: u32) -> Closed {
@@ -105,6 +107,50 @@ fn a_full_journal_takes_requests_again_when_the_store_does() {
         assert!(ledger.view().disk_bytes <= ledger.view().disk_bytes_max);
     }
     home.assert_booked(&store, &(1..next).map(closed).collect::<Vec<_>>());
+    home.stop(ledger);
+}
+
+/// What files take on the disk.
+fn disk_bytes(folder: &Path) -> u64 {
+    let files = folder.read_dir().into_iter().flatten();
+    files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum()
+}
+
+/// Leaves the folder of an epoch that is wholly in the store, and larger than a small journal may be.
+fn retire(home: &Home, store: &Arc<dyn Store>, settings: &Settings) -> PathBuf {
+    let (ledger, lanes) = home.start(store, settings.clone());
+    for number in 1..=300 {
+        open(&lanes[0], number);
+        lanes[0].close(&closed(number));
+    }
+    let folder = epoch_folder(&settings.dir, ledger.view().epoch);
+    home.stop(ledger);
+    assert!(disk_bytes(&folder) > 60 << 10);
+    folder
+}
+
+#[test]
+fn what_earlier_starts_left_counts_until_it_is_removed() {
+    let home = Home::new();
+    let store = home.store();
+    let settings = Settings { keep_s: 600, ..home.settings() };
+    let folder = retire(&home, &store, &settings);
+    let (ledger, lanes) = home.start(&store, settings.clone());
+    let own = 2 * settings.segment_bytes;
+    let left = disk_bytes(&folder);
+    let taken = ledger.view().disk_bytes;
+    assert!((left + settings.segment_bytes..=left + own).contains(&taken), "{taken} with {left} left");
+    home.stop(ledger);
+    drop(lanes);
+
+    // Where it leaves no room for more, it is not kept.
+    let (ledger, lanes) = home.start(&store, Settings { bytes_max: 60 << 10, ..settings });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while folder.exists() || ledger.view().disk_bytes > 60 << 10 {
+        assert!(Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(fill(&lanes[0], 301) > 10);
     home.stop(ledger);
 }
 

@@ -15,6 +15,8 @@ use crate::support::daemon::repository;
 const PAGES_OF_LIMITS: [&str; 2] = ["docs/limits.md", "docs/from-crs.md"];
 const LIMIT: &str = "limit";
 const ALSO_WRITTEN: &str = "also written";
+/// Flags that take a limit.
+const FLAGS: [&str; 2] = ["--limit ", "--add-limit "];
 
 fn read(page: &str) -> String {
     fs::read_to_string(repository().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
@@ -104,7 +106,7 @@ fn limits_in_commands_are_printed_as_they_stand() {
     let mut count = 0;
     for page in pages() {
         let text = read(&page);
-        for after in text.split("--limit ").skip(1) {
+        for after in FLAGS.iter().flat_map(|flag| text.split(flag).skip(1)) {
             let Some(quote) = after.chars().next().filter(|first| ['"', '\''].contains(first)) else {
                 continue;
             };

@@ -43,6 +43,8 @@ mod limits;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod quickstart;
 #[cfg(test)]
 mod sdk;

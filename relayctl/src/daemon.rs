@@ -59,14 +59,7 @@ fn status_text(status: &StatusView, look: &Look) -> String {
         .pair("store", Cell::toned(store_text, if is_well { Tone::Good } else { Tone::Bad }))
         .pair("journal", format!("{} in files, epoch {}", format::bytes(journal.bytes), journal.epoch))
         .pair("not in the store yet", format::several(journal.unshipped, "record"))
-        .pair(
-            "open",
-            format!(
-                "{}, {}",
-                format::several(status.in_flight, "call"),
-                format::several(status.connections, "connection")
-            ),
-        )
+        .pair("open", format!("{}, {}", calls(status), format::several(status.connections, "connection")))
         .pair("keys", format::count(status.keys));
     if journal.set_aside > 0 {
         let text = format!(
@@ -81,6 +74,14 @@ fn status_text(status: &StatusView, look: &Look) -> String {
         grid.pair("damaged", Cell::toned(text, Tone::Bad));
     }
     format!("{}\n\n{}", grid.text(), account_table::table(&status.accounts, look))
+}
+
+fn calls(status: &StatusView) -> String {
+    let open = format::several(status.in_flight, "call");
+    match status.waiting {
+        0 => open,
+        waiting => format!("{open} ({} waiting)", format::count(waiting)),
+    }
 }
 
 fn audit_table(entries: &[AuditEntry], look: &Look) -> String {
@@ -127,7 +128,8 @@ mod tests {
             data: "/data".to_owned(),
             store: StoreView { engine: "embedded".to_owned(), state: state.to_owned() },
             journal: JournalView { epoch: 3, unshipped: 0, bytes: 2_048, set_aside },
-            in_flight: 0,
+            in_flight: 3,
+            waiting: 2,
             connections: 1,
             keys: 2,
             damaged: damaged.iter().map(|id| (*id).to_owned()).collect(),
@@ -136,6 +138,7 @@ mod tests {
         let text = status_text(&status("ok", 0, &[]), &PIPE);
         assert!(text.contains("embedded, ok") && text.contains("2.0 KiB"), "{text}");
         assert!(!text.contains("set aside") && !text.contains("damaged"), "{text}");
+        assert!(text.contains("3 calls (2 waiting), 1 connection"), "{text}");
         let text = status_text(&status("read only", 2, &["key_1"]), &PIPE);
         fits(|look| status_text(&status("read only", 2, &["key_1"]), look), &["/data"]);
         assert!(text.contains("embedded, read only") && text.contains("2 records could not"), "{text}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, ListKeys, ShowKey, UpdateKey};
 use shared::domain::key::UsageMode;
-use shared::domain::{Family, Glob, Limit, Multiplier, Timestamp};
+use shared::domain::{Family, Glob, KeyQueue, Limit, Multiplier, Timestamp};
 
 use crate::args::{self, replaced};
 use crate::ctl::Ctl;
@@ -77,6 +77,9 @@ pub(crate) struct ScopeArgs {
     /// An account that alone may serve it (repeatable; the pool when absent)
     #[arg(long = "account", value_name = "NAME", value_parser = args::text)]
     accounts: Vec<String>,
+    /// Let its calls wait for limits such as "4 concurrent": 20:30s for 20 calls that wait 30 seconds at most, or off
+    #[arg(long, value_name = "CALLS:WAIT|off")]
+    queue: Option<KeyQueue>,
     /// What its holder is charged of a family's costs, such as claude=1.5 (repeatable; 1 when absent)
     #[arg(long = "rate", value_name = "FAMILY=NUMBER", value_parser = args::rate)]
     rates: Vec<(Family, Multiplier)>,
@@ -128,6 +131,7 @@ enum KeyField {
     DenyModels,
     Accounts,
     Limits,
+    Queue,
     Rates,
     Expires,
 }
@@ -177,6 +181,7 @@ impl CreateArgs {
             deny_models: scope.deny_models,
             accounts: scope.accounts,
             limits: self.limits,
+            queue: scope.queue,
             rates: scope.rates.into_iter().collect(),
             usage: scope.usage.map_or_else(UsageMode::default, UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -201,6 +206,7 @@ impl UpdateArgs {
             accounts: replaced(scope.accounts, clears(KeyField::Accounts)),
             limits,
             limit_changes,
+            queue: scope.queue.map(Some).or_else(|| clears(KeyField::Queue).then_some(None)),
             rates: replaced(scope.rates, clears(KeyField::Rates)).map(|rates| rates.into_iter().collect()),
             usage: scope.usage.map(UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -266,6 +272,7 @@ fn record(key: &KeyView, names: &Names, look: &Look) -> String {
         .pair("denied models", format::list(&key.deny_models, "none"))
         .pair("accounts", format::list(&bound(key, names), "the pool"))
         .pair("usage", if key.usage == UsageMode::Inject { "inject" } else { "estimate" })
+        .pair("queue", key.queue.map_or_else(|| "as configured".to_owned(), |queue| queue.to_string()))
         .pair("rates", format::list(&rates(key), "1"))
         .pair("expires", end(key, look))
         .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
@@ -346,6 +353,7 @@ mod tests {
                 limit("4 concurrent", 0, 4, None),
                 limit("60 requests per minute", 1_200, 1, Some(PIPE.now.after(Duration::from_secs(30)))),
             ],
+            queue: Some("20:30s".parse().unwrap()),
             rates: std::collections::BTreeMap::new(),
             usage: UsageMode::Inject,
             expires_at: None,
@@ -357,12 +365,13 @@ mod tests {
     #[test]
     fn a_key_is_created_as_the_flags_say() {
         let line = "key create alice --limit 4_concurrent --limit 60_requests_per_minute \
-                    --owner Alice --permission claude --allow-model claude-* --expires 30d --usage estimate";
+                    --owner Alice --permission claude --allow-model claude-* --expires 30d --usage estimate --queue off";
         let KeyCommand::Create(args) = command(line).unwrap() else { panic!() };
         let call = args.call(PIPE.now);
         assert_eq!(call.name, "alice");
         assert_eq!(format::list(&call.limits, ""), "4 concurrent, 60 requests per minute");
         assert_eq!((call.permissions, call.usage), (vec![Family::Claude], UsageMode::Estimate));
+        assert_eq!(call.queue, Some(KeyQueue::Off));
         assert_eq!(call.expires_at, Some(PIPE.now.after(Duration::from_secs(30 * 86_400))));
     }
 
@@ -372,6 +381,7 @@ mod tests {
             ("key create", "<NAME>"),
             ("key create a --limit many", "a limit is written like"),
             ("key create a --permission cloud", "claude"),
+            ("key create a --queue long", "a queue is written like"),
             ("key create a --expires soon", "a time is written like"),
             ("key create a --expires 1d --valid-for 1d", "cannot be used with"),
         ] {
@@ -383,7 +393,7 @@ mod tests {
     #[test]
     fn an_update_changes_what_is_named_and_nothing_else() {
         let KeyCommand::Update(args) =
-            command("key update alice --clear limits --clear expires --owner Bob").unwrap()
+            command("key update alice --clear limits --clear expires --clear queue --owner Bob").unwrap()
         else {
             panic!()
         };
@@ -392,6 +402,7 @@ mod tests {
             key: "alice".to_owned(),
             owner: Some("Bob".to_owned()),
             limits: Some(Vec::new()),
+            queue: Some(None),
             never_expires: true,
             ..UpdateKey::default()
         };
@@ -421,6 +432,7 @@ mod tests {
             "60 requests per minute: 1,200 used, 1 open, resets in 30 s",
             "30 days after the first use",
             "permissions    claude",
+            "queue          20:30s",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

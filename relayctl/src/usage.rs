@@ -254,8 +254,16 @@ fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 12] {
         format::count(row.usage.answer_tokens()).into(),
         format::cost(row.cost, row.unpriced).into(),
         row.first_byte_ms.map_or_else(|| NOTHING.to_owned(), format::millis).into(),
-        format::millis(row.total_ms).into(),
+        taken(row).into(),
     ]
+}
+
+/// The time that it took, and how much of that it waited for room or for its turn.
+fn taken(row: &RequestRow) -> String {
+    match row.queued_ms {
+        0 => format::millis(row.total_ms),
+        queued_ms => format!("{} ({} queued)", format::millis(row.total_ms), format::millis(queued_ms)),
+    }
 }
 
 /// How it ended, and where its numbers come from unless the upstream gave them.
@@ -323,6 +331,7 @@ mod tests {
             opened_at: Timestamp::from_millis(PIPE.now.as_millis() - 180_000),
             first_byte_ms: Some(40),
             total_ms: 1_450,
+            queued_ms: 900,
             key: "key_1".into(),
             account: Some("acc_1".into()),
             protocol: Protocol::Messages,
@@ -349,7 +358,7 @@ mod tests {
             "fast (claude-haiku-4-5)",
             "complete, estimated",
             "no price",
-            "1.4 s",
+            "1.4 s (900 ms queued)",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

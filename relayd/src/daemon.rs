@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use shared::crypto::{CryptoError, Sealer};
-use shared::domain::Family;
+use shared::domain::{Delay, Family, QueueBounds};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,14 +19,14 @@ use crate::admin::{About, Admin, Socket, SocketError};
 use crate::auth::Throttle;
 use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat, StoreUrl, Unpriced};
+use crate::config::{Config, LogFormat, Queue, StoreUrl, Unpriced};
 use crate::directory::{Directory, DirectoryError, Sessions};
 use crate::events::Events;
 use crate::jobs;
 use crate::keyfile::{self, KeyFileError};
 use crate::ledger::{self, Lane, Ledger, LedgerError, Watch};
 use crate::logging::{self, LogError};
-use crate::relay::{self, BodyBudget, Relay};
+use crate::relay::{self, BodyBudget, Queueing, Relay};
 use crate::scheduler::health::Cooldowns;
 use crate::server::{self, Connections, RequestIds};
 use crate::store::embedded::Embedded;
@@ -137,7 +137,7 @@ impl Daemon {
         let listeners = workers::bind(&config.server.listen)?;
         let fleet = fleet(config, clock.clone(), directory.clone())?;
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let connections = fleet.connections.clone();
+        let (connections, queues) = (fleet.connections.clone(), fleet.relay.queues.clone());
         let events = Arc::new(Events::default());
         let budgets = Budgets { directory: directory.clone(), events: events.clone(), clock: clock.clone() };
         let admin = Admin {
@@ -148,6 +148,7 @@ impl Daemon {
             upstream: Upstream::new(&fleet.upstream, &fleet.tls),
             key_prefix: config.auth.key_prefix.clone(),
             in_flight: fleet.relay.in_flight.clone(),
+            waiting: Box::new(move || queues.waiting()),
             connections: Box::new(move || connections.open()),
             stop: stop.clone(),
             about: About {
@@ -198,6 +199,8 @@ fn fleet(config: &Config, clock: Clock, directory: Arc<Directory>) -> Result<Fle
         bodies: BodyBudget::new(config.server.body_bytes_in_flight_max as u64),
         in_flight: Arc::new(AtomicU64::new(0)),
         abort: CancellationToken::new(),
+        queues: Arc::default(),
+        stop: CancellationToken::new(),
     };
     let failures_max = u32::try_from(config.auth.failures_max).unwrap_or(u32::MAX);
     let throttle = Throttle::new(failures_max, config.auth.failures_window_ms.duration());
@@ -359,10 +362,18 @@ fn relay_settings(config: &Config) -> relay::Settings {
         idle_timeout: config.upstream.idle_timeout_ms.duration(),
         cooldowns: cooldowns(config),
         hold_ttl: config.limits.hold_ttl_ms.duration(),
+        queueing: queueing(config),
         allows_unpriced: config.limits.unpriced == Unpriced::Allow,
         rates: rates(config),
         log_requests: config.log.requests,
     }
+}
+
+fn queueing(config: &Config) -> Queueing {
+    let Queue { enabled, size_max, wait_ms } = config.queue;
+    let size_max = u32::try_from(size_max).unwrap_or(QueueBounds::SIZE_MAX);
+    let wait = Delay::from_millis(wait_ms.get()).unwrap_or(Delay::MAX);
+    Queueing { is_enabled: enabled, bounds: QueueBounds { size_max, wait } }
 }
 
 fn rates(config: &Config) -> relay::Rates {

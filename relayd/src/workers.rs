@@ -98,7 +98,7 @@ pub(crate) fn start(
     lanes: Vec<Arc<Lane>>,
     listeners: &Listeners,
 ) -> Result<Crew, WorkerError> {
-    let (stop, abort) = (CancellationToken::new(), fleet.relay.abort.clone());
+    let (stop, abort) = (fleet.relay.stop.clone(), fleet.relay.abort.clone());
     let mut crew = Crew { threads: Vec::new(), stop, abort };
     for (number, lane) in lanes.into_iter().enumerate() {
         let worker =

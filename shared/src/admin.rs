@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::account::SimulatorSettings;
 use crate::domain::key::UsageMode;
 use crate::domain::{
-    AccountId, AccountKind, Family, Glob, KeyId, Limit, LimitChanges, Multiplier, NanoUsd, Operation,
-    Protocol, Provenance, RequestId, Timestamp, Usage,
+    AccountId, AccountKind, Family, Glob, KeyId, KeyQueue, Limit, LimitChanges, Multiplier, NanoUsd,
+    Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
 };
 use crate::redact::{self, Secret};
 
@@ -115,8 +115,11 @@ pub struct StatusView {
     pub store: StoreView,
     /// The journal's state.
     pub journal: JournalView,
-    /// Client calls that are open now.
+    /// Client calls that are open now, those that wait included.
     pub in_flight: u64,
+    /// Calls among them that wait for room or for their turn.
+    #[serde(default)]
+    pub waiting: u64,
     /// Client connections that are open now.
     pub connections: u64,
     /// API keys that are not deleted.
@@ -185,6 +188,8 @@ pub struct CreateKey {
     pub accounts: Vec<String>,
     /// What it may use.
     pub limits: Vec<Limit>,
+    /// Whether its calls wait for limits of concurrency; as configured when absent.
+    pub queue: Option<KeyQueue>,
     /// What its holder is charged of the cost of a family's calls; 1 when absent.
     pub rates: BTreeMap<Family, Multiplier>,
     /// How the usage of Chat Completions streams is learned.
@@ -244,6 +249,9 @@ pub struct KeyView {
     pub accounts: Vec<AccountId>,
     /// What it may use, and how much of that is used.
     pub limits: Vec<LimitView>,
+    /// Whether its calls wait for limits of concurrency; as configured when absent.
+    #[serde(default)]
+    pub queue: Option<KeyQueue>,
     /// What its holder is charged of the cost of a family's calls; 1 where absent.
     #[serde(default)]
     pub rates: BTreeMap<Family, Multiplier>,
@@ -292,6 +300,9 @@ pub struct UpdateKey {
     pub limits: Option<Vec<Limit>>,
     /// Changes of single limits, after that.
     pub limit_changes: LimitChanges,
+    /// Whether its calls wait; `Some(None)`, in JSON `null`, is as configured.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub queue: Option<Option<KeyQueue>>,
     /// New multipliers in place of all the old.
     pub rates: Option<BTreeMap<Family, Multiplier>>,
     /// A new way to learn usage.
@@ -302,6 +313,13 @@ pub struct UpdateKey {
     pub never_expires: bool,
     /// Switched off (`true`) or on.
     pub disabled: Option<bool>,
+}
+
+/// A field that is there: `null` takes away what is stored, where an absent field leaves it.
+fn named<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    json: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(json).map(Some)
 }
 
 /// Who shares limits beyond a single key.
@@ -628,6 +646,9 @@ pub struct RequestRow {
     pub first_byte_ms: Option<u64>,
     /// Milliseconds to its end.
     pub total_ms: u64,
+    /// Milliseconds of them that it waited for room or for its turn.
+    #[serde(default)]
+    pub queued_ms: u64,
     /// The key that asked.
     pub key: KeyId,
     /// The account that served it, if one was called.

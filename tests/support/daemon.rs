@@ -27,6 +27,7 @@ pub mod setting {
     /// A setting's section and key.
     pub type Name = (&'static str, &'static str);
 
+    pub const WORKERS: Name = ("server", "workers");
     pub const CONNECTIONS_MAX: Name = ("server", "connections_max");
     pub const HEADER_READ_TIMEOUT_MS: Name = ("server", "header_read_timeout_ms");
     pub const BODY_BYTES_MAX: Name = ("server", "body_bytes_max");
@@ -40,6 +41,9 @@ pub mod setting {
     pub const FAILURES_WINDOW_MS: Name = ("auth", "failures_window_ms");
     pub const FIRST_BYTE_TIMEOUT_MS: Name = ("upstream", "first_byte_timeout_ms");
     pub const IDLE_TIMEOUT_MS: Name = ("upstream", "idle_timeout_ms");
+    pub const QUEUE_ENABLED: Name = ("queue", "enabled");
+    pub const QUEUE_SIZE_MAX: Name = ("queue", "size_max");
+    pub const QUEUE_WAIT_MS: Name = ("queue", "wait_ms");
     pub const LOG_FILE: Name = ("log", "file");
     pub const LOG_FILE_BYTES_MAX: Name = ("log", "file_bytes_max");
     pub const LOG_FILES_MAX: Name = ("log", "files_max");
@@ -231,6 +235,11 @@ impl Daemon {
             }
             rows.extend(page);
         }
+    }
+
+    /// Waits until so many calls wait for room or for their turn.
+    pub async fn waiting(&self, calls: u64) {
+        until("calls wait", async || (self.status().await.waiting == calls).then_some(())).await;
     }
 
     /// The one row of a model, once its call has ended.

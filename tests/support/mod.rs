@@ -13,7 +13,7 @@ pub mod wire;
 
 pub use client::{Answer, Call, Client};
 pub use daemon::{Daemon, Setup, until};
-pub use reply::{Gate, Reply, Step, cut};
+pub use reply::{Gate, Gauge, Reply, Step, cut};
 pub use rig::Rig;
 pub use seen::{Ask, Seen};
 pub use upstream::{Upstream, answer};

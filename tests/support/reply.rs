@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,8 @@ pub enum Step {
     /// Written and flushed by itself.
     Send(Bytes),
     Pause(Duration),
+    /// Pauses, and is counted as being at work meanwhile.
+    Work(Gauge, Duration),
     /// Waits until the test opens the gate.
     Wait(Gate),
     /// Says nothing until the peer goes away.
@@ -47,6 +50,31 @@ impl Gate {
 
     async fn passed(&self) {
         let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// How many replies are at work at the same time. A reply is no longer when its next step begins, so that nobody can
+/// have got it by then.
+#[derive(Clone, Default)]
+pub struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Gauge {
+    /// The most that there ever were.
+    pub fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+
+    async fn work(&self, time: Duration) {
+        struct Working<'a>(&'a AtomicUsize);
+        impl Drop for Working<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let (now, most) = &*self.0;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let _working = Working(now);
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -164,6 +192,7 @@ pub async fn perform(reply: Reply, writer: &mut (impl AsyncWriteExt + Unpin)) ->
         match step {
             Step::Send(bytes) => writer.write_all(&bytes).await?,
             Step::Pause(time) => tokio::time::sleep(time).await,
+            Step::Work(gauge, time) => gauge.work(time).await,
             Step::Wait(gate) => gate.passed().await,
             Step::Stall => tokio::time::sleep(STALL_MAX).await,
             Step::Repeat(bytes, times) => {

@@ -19,7 +19,12 @@ pub struct Rig {
 impl Rig {
     /// With one account for each of the four protocols: `claude`, `openai` and `gemini`.
     pub async fn start() -> Self {
-        let rig = Self::bare(Setup::default()).await;
+        Self::with(Setup::default()).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(setup: Setup) -> Self {
+        let rig = Self::bare(setup).await;
         rig.add(AccountKind::ClaudeConsole, "claude").await;
         rig.add(AccountKind::OpenaiResponses, "openai").await;
         rig.add(AccountKind::GeminiApi, "gemini").await;

@@ -290,6 +290,7 @@ mod tests {
             deny_models: Vec::new(),
             accounts: Vec::new(),
             limits: Vec::new(),
+            queue: None,
             rates: BTreeMap::new(),
             usage: UsageMode::Inject,
             expires_at: None,

@@ -32,6 +32,7 @@ impl Admin {
                 set_aside: journal.set_aside,
             },
             in_flight: self.in_flight.load(Ordering::Relaxed),
+            waiting: (self.waiting)(),
             connections: (self.connections)() as u64,
             keys: keys as u64,
             damaged: snapshot.damaged().to_vec(),

@@ -34,6 +34,7 @@ impl Admin {
             deny_models: call.deny_models,
             accounts: self.account_ids(&call.accounts)?,
             limits: call.limits,
+            queue: call.queue,
             rates: call.rates,
             usage: call.usage,
             expires_at: call.expires_at,
@@ -95,6 +96,9 @@ impl Admin {
             let limits = call.limits.unwrap_or_else(|| entry.key.limits.clone());
             let limits = call.limit_changes.applied(limits).map_err(Invalid::Limit)?;
             changed.set("limits", |key| key.limits = limits);
+        }
+        if let Some(queue) = call.queue {
+            changed.set("queue", |key| key.queue = queue);
         }
         if let Some(rates) = call.rates {
             changed.set("rates", |key| key.rates = rates);

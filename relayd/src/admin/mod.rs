@@ -60,6 +60,8 @@ pub struct Admin {
     pub about: About,
     /// Client calls that are open now.
     pub in_flight: Arc<AtomicU64>,
+    /// Calls among them that wait.
+    pub waiting: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Client connections that are open now.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Told to drain and end.

@@ -119,6 +119,7 @@ fn request_row(closed: Closed) -> RequestRow {
         opened_at: closed.opened_at,
         first_byte_ms: closed.first_byte_at.map(|at| millis(closed.opened_at, at)),
         total_ms: millis(closed.opened_at, closed.closed_at),
+        queued_ms: closed.queued_ms,
         key: closed.key,
         account: closed.account,
         protocol: closed.protocol,

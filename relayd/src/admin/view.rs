@@ -28,6 +28,7 @@ pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> 
         deny_models: key.deny_models.clone(),
         accounts: key.accounts.clone(),
         limits: standings(store, &entry.limits, now).await?,
+        queue: key.queue,
         rates: key.rates.clone(),
         usage: key.usage,
         expires_at: key.expires_at,

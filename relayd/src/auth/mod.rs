@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
-use shared::domain::Timestamp;
 use shared::domain::key::Unusable;
+use shared::domain::{ApiKey, Timestamp};
 
 pub use throttle::Throttle;
 
@@ -64,16 +64,21 @@ pub async fn authenticate(
             None => AuthError::Unknown,
         });
     };
-    match entry.key.unusable(now) {
-        None => {}
-        Some(Unusable::Deleted) => return Err(AuthError::Unknown),
-        Some(Unusable::Disabled) => return Err(AuthError::Disabled),
-        Some(Unusable::Expired(at)) => return Err(AuthError::Expired(at)),
-    }
+    check(&entry.key, now)?;
     if entry.key.activated_at(now).is_some() {
         return directory.activate(&entry, now).await.map_err(AuthError::Activation);
     }
     Ok(entry)
+}
+
+/// Whether a key may be used now.
+pub fn check(key: &ApiKey, now: Timestamp) -> Result<(), AuthError> {
+    match key.unusable(now) {
+        None => Ok(()),
+        Some(Unusable::Deleted) => Err(AuthError::Unknown),
+        Some(Unusable::Disabled) => Err(AuthError::Disabled),
+        Some(Unusable::Expired(at)) => Err(AuthError::Expired(at)),
+    }
 }
 
 /// What a request shows of its client.

@@ -1,5 +1,7 @@
 //! What must be true of a configuration beyond the kinds of its values.
 
+use shared::domain::{Delay, QueueBounds};
+
 use super::Config;
 
 /// What is wrong with a value, wherever it was set.
@@ -99,7 +101,7 @@ fn rests(config: &Config) -> [Bounded; 6] {
     ]
 }
 
-fn records(config: &Config) -> [Bounded; 10] {
+fn records(config: &Config) -> [Bounded; 12] {
     let (journal, ledger, log) = (&config.journal, &config.ledger, &config.log);
     [
         ("journal.sync_ms", journal.sync_ms.get(), 1, 10 * SECOND_MS),
@@ -112,6 +114,8 @@ fn records(config: &Config) -> [Bounded; 10] {
         ("ledger.rollups_keep_days", ledger.rollups_keep_days, 0, CENTURY_DAYS),
         ("log.file_bytes_max", log.file_bytes_max, 4 * KIB, TIB),
         ("log.files_max", size(log.files_max), 1, 1_000),
+        ("queue.size_max", size(config.queue.size_max), 1, QueueBounds::SIZE_MAX.into()),
+        ("queue.wait_ms", config.queue.wait_ms.get(), 1, Delay::MAX.as_millis()),
         ("limits.hold_ttl_ms", config.limits.hold_ttl_ms.get(), 5 * SECOND_MS, HOUR_MS),
     ]
 }

@@ -19,7 +19,8 @@ use source::Entry;
 
 pub use error::{ConfigError, Place};
 pub use section::{
-    Affinity, Auth, Failover, Health, Journal, Ledger, Limits, Log, Rates, Secrets, Server, Store, Upstream,
+    Affinity, Auth, Failover, Health, Journal, Ledger, Limits, Log, Queue, Rates, Secrets, Server, Store,
+    Upstream,
 };
 pub use value::{Cors, LogFormat, Network, StoreUrl, Unpriced};
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub log: Log,
     /// How limits are kept.
     pub limits: Limits,
+    /// Whether calls wait for limits of concurrency.
+    pub queue: Queue,
     /// What keys' holders are charged.
     pub rates: Rates,
     /// How secrets are sealed.

@@ -313,6 +313,24 @@ impl Default for Limits {
     }
 }
 
+/// `[queue]`: whether calls wait for limits of concurrency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// Whether calls of keys that say nothing of it wait.
+    pub enabled: bool,
+    /// Calls that wait for the same limits at the same time.
+    pub size_max: usize,
+    /// How long one of them waits.
+    pub wait_ms: Millis,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { enabled: false, size_max: 100, wait_ms: Millis::new(30_000) }
+    }
+}
+
 /// `[rates]`: what keys' holders are charged of the costs of each family.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

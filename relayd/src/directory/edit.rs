@@ -219,6 +219,7 @@ mod tests {
             deny_models: Vec::new(),
             accounts: Vec::new(),
             limits: Vec::new(),
+            queue: None,
             rates: BTreeMap::new(),
             usage: UsageMode::default(),
             expires_at: None,

@@ -116,6 +116,11 @@ impl Snapshot {
         })
     }
 
+    /// A key that is not deleted, by what it is found with.
+    pub fn key_of(&self, digest: &Digest) -> Option<&Arc<KeyEntry>> {
+        self.by_digest.get(digest)
+    }
+
     /// An account by its id or name.
     pub fn account(&self, name: &str) -> Option<&Arc<AccountEntry>> {
         self.accounts
@@ -237,7 +242,7 @@ impl Directory {
 
     /// The key that a client presented.
     pub fn find_key(&self, presented: &str) -> Option<Arc<KeyEntry>> {
-        self.current.load().by_digest.get(&self.pepper.digest(presented)).cloned()
+        self.current.load().key_of(&self.pepper.digest(presented)).cloned()
     }
 
     /// Which account served a session.

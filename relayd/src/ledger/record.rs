@@ -65,6 +65,10 @@ pub struct Opened {
     /// The start of the hour that the sums count it in.
     #[n(15)]
     pub hour: Timestamp,
+    /// Milliseconds that it waited before.
+    #[n(16)]
+    #[cbor(default)]
+    pub queued_ms: u64,
 }
 
 /// An account that is about to be tried. CBOR array, which only grows at its
@@ -149,6 +153,7 @@ impl OpenRequest {
             rated: if was_sent { opened.estimate_rated } else { NanoUsd::ZERO },
             multiplier: opened.multiplier,
             hour: opened.hour,
+            queued_ms: opened.queued_ms,
         }
     }
 }

@@ -5,10 +5,11 @@ use shared::domain::{Timestamp, Usage};
 
 use super::book::Book;
 use super::call::Call;
+use super::queue::{Full, Queues, Ticket};
 use super::tariff::{Charge, Tariff};
 use super::{RelayError, Worker};
 use crate::directory::{AccountEntry, LimitSet};
-use crate::limits::{self, Amount, LimitExceeded, Need, Scope, Unpriced};
+use crate::limits::{self, Amount, Need, Scope, Unpriced};
 use crate::protocol::Left;
 use crate::store::{Booking, CounterAsk, GroupAsk, Held, Reservation, StoreError, Verdict};
 
@@ -17,7 +18,17 @@ pub(super) enum Admission {
     /// It may.
     Admitted,
     /// One of its own limits refused, or the key's limits have no room for what it charges.
-    AccountFull(LimitExceeded),
+    AccountFull(Full),
+    /// A limit refused that holds for the call whichever account serves it.
+    Full(Full),
+}
+
+/// A call that wants to be admitted.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) call: &'a Call,
+    /// Its place among those that wait, if it does.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// What a call may use and cost at one account.
@@ -31,11 +42,12 @@ struct Needs {
 impl Book {
     /// Holds what the call may need of an account, of its key and of what its key shares. Limits that do not cover
     /// the call are not asked about, so that most calls need no store at all. A further account may charge more
-    /// than the one before: then only what is missing is asked for.
+    /// than the one before: then only what is missing is asked for. Where calls wait that came before this one,
+    /// there is no room for it.
     pub(super) async fn reserve(
         &mut self,
         worker: &Worker,
-        call: &Call,
+        Asker { call, ticket }: Asker<'_>,
         entry: &AccountEntry,
         now: Timestamp,
     ) -> Result<Admission, RelayError> {
@@ -61,6 +73,9 @@ impl Book {
         if asked.is_empty() {
             return Ok(Admission::Admitted);
         }
+        if let Some(full) = ahead(&relay.queues, ticket, &asked) {
+            return Ok(full.refused(is_further));
+        }
         let groups: Vec<GroupAsk<'_>> =
             asked.iter().map(|(set, asks)| GroupAsk { group: &set.group, counters: asks }).collect();
         let lapses_at = now.after(relay.settings.hold_ttl);
@@ -74,11 +89,8 @@ impl Book {
                 let refused = asked.iter().find(|(set, _)| set.group == refusal.group);
                 let exceeded = refused.and_then(|(set, _)| set.exceeded(&refusal));
                 let exceeded = exceeded.ok_or_else(unnamed)?;
-                match exceeded.scope {
-                    Scope::Account => Ok(Admission::AccountFull(exceeded)),
-                    _ if is_further => Ok(Admission::AccountFull(exceeded)),
-                    _ => Err(RelayError::limit(exceeded, now)),
-                }
+                let full = Full { group: refusal.group, counter: refusal.ask.counter, exceeded };
+                Ok(full.refused(is_further))
             }
         }
     }
@@ -161,6 +173,27 @@ impl Needs {
             cost: (self.is_priced || allows_unpriced).then_some(cost),
         }
     }
+}
+
+impl Full {
+    /// A further account is asked for what it alone needs, or charges more: the next may not.
+    const fn refused(self, is_further: bool) -> Admission {
+        match self.exceeded.scope {
+            Scope::Account => Admission::AccountFull(self),
+            _ if is_further => Admission::AccountFull(self),
+            _ => Admission::Full(self),
+        }
+    }
+}
+
+/// The first limit of concurrency for which calls wait that came before this one.
+fn ahead(queues: &Queues, ticket: Option<Ticket>, asked: &[(&LimitSet, Vec<CounterAsk>)]) -> Option<Full> {
+    if queues.is_idle() {
+        return None;
+    }
+    let asks = asked.iter().flat_map(|(set, asks)| asks.iter().map(|ask| (&set.group, &ask.counter)));
+    let mut leases = asks.filter(|(_, counter)| counter.metric() == Metric::Concurrent);
+    leases.find_map(|(group, counter)| queues.ahead(ticket, group, counter))
 }
 
 /// An engine that refuses by something else than it was asked has lost its mind.

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, Response};
 use shared::domain::Timestamp;
+use shared::domain::limit::Metric;
 
 use super::account::Origin;
-use super::admission::Admission;
+use super::admission::{Admission, Asker};
 use super::attempt::{Attempt, Attempted, Fault, Refusal, Reply, Told};
 use super::call::Call;
 use super::failure::seconds_until;
+use super::patience::{Patience, Waited};
+use super::queue::Full;
 use super::reply::{self, ReplyBody};
 use super::settlement::Settlement;
 use super::tap::{Source, Tap};
-use super::{RelayError, Worker, account};
+use super::{Queued, RelayError, Worker, account};
+use crate::auth::{self, AuthError};
 use crate::directory::{AccountEntry, Snapshot};
 use crate::limits::LimitExceeded;
 use crate::protocol::{Left, UsageChunkFilter, left_headers};
@@ -31,16 +35,19 @@ enum Delivery {
 /// Serves a call with the account that can, and gives the books to the reply.
 pub(super) async fn run(
     worker: &Arc<Worker>,
-    call: &Call,
+    call: &mut Call,
     mut settlement: Settlement,
 ) -> Result<Response<ReplyBody>, RelayError> {
+    let patience = Patience::of(&worker.relay, &call.key.key);
     let mut run = Run {
         worker,
         call,
         snapshot: worker.relay.directory.snapshot(),
         passed: Vec::new(),
         faults: Vec::new(),
-        full: None,
+        full: Vec::new(),
+        patience,
+        queued: Queued::No,
     };
     match run.deliver(&mut settlement).await {
         Ok(Delivery::Reply(reply, entry)) => {
@@ -60,31 +67,29 @@ pub(super) async fn run(
 
 struct Run<'a> {
     worker: &'a Arc<Worker>,
-    call: &'a Call,
+    call: &'a mut Call,
     snapshot: Arc<Snapshot>,
     /// Accounts that this call does not go to any more, by position.
     passed: Vec<(usize, Passed)>,
     faults: Vec<(Arc<AccountEntry>, Fault)>,
-    /// The refusal of an account's own limit that ends first.
-    full: Option<LimitExceeded>,
+    /// What accounts that could serve the call have no room by.
+    full: Vec<Full>,
+    patience: Patience,
+    /// How the waiting for room ended.
+    queued: Queued,
 }
 
 impl Run<'_> {
     async fn deliver(&mut self, settlement: &mut Settlement) -> Result<Delivery, RelayError> {
         let relay = &self.worker.relay;
         loop {
-            let now = relay.clock.now();
-            let position = match self.pick(now) {
+            let position = match self.admit(settlement).await? {
                 Ok(position) => position,
-                Err(none) => return self.hopeless(Some(none), now),
+                Err(none) => return self.hopeless(Some(none), relay.clock.now()),
             };
             let entry = self.snapshot.accounts()[position].clone();
-            if let Admission::AccountFull(exceeded) = settlement.reserve(self.call, &entry, now).await? {
-                self.passed.push((position, Passed::Full));
-                self.note_full(exceeded);
-                continue;
-            }
-            settlement.attempt(self.call, &entry, now)?;
+            settlement.waited(self.patience.waited());
+            settlement.attempt(self.call, &entry, relay.clock.now())?;
             let attempt = Attempt { worker: self.worker, call: self.call, entry: &entry, settlement };
             match attempt.run().await {
                 Attempted::Replied(reply) => {
@@ -100,15 +105,84 @@ impl Run<'_> {
                 }
             }
             let now = relay.clock.now();
-            let is_late = now.since(self.call.opened_at) >= relay.settings.failover_total;
+            let taken = now.since(self.call.opened_at).saturating_sub(self.patience.waited());
+            let is_late = taken >= relay.settings.failover_total;
             if is_late || self.faults.len() >= relay.settings.attempts_max {
                 return self.hopeless(None, now);
             }
         }
     }
 
+    /// Finds the account to call, and holds what the call needs. Where it alone or all that could serve the call
+    /// have no room, the call waits for it, if it may.
+    async fn admit(&mut self, settlement: &mut Settlement) -> Result<Result<usize, NoAccount>, RelayError> {
+        loop {
+            let now = self.worker.relay.clock.now();
+            let position = match self.pick(now) {
+                Ok(position) => position,
+                Err(none) => match self.wait_for_accounts().await? {
+                    Waited::Look => continue,
+                    Waited::Enough(queued) => {
+                        self.queued = queued;
+                        return Ok(Err(none));
+                    }
+                },
+            };
+            let entry = self.snapshot.accounts()[position].clone();
+            let asker = Asker { call: self.call, ticket: self.patience.ticket() };
+            match settlement.reserve(asker, &entry, now).await? {
+                Admission::Admitted => {
+                    self.patience.leave();
+                    return Ok(Ok(position));
+                }
+                Admission::AccountFull(full) => {
+                    self.passed.push((position, Passed::Full));
+                    self.full.push(full);
+                }
+                Admission::Full(full) => match self.wait(std::slice::from_ref(&full)).await? {
+                    Waited::Look => {}
+                    Waited::Enough(queued) => {
+                        let now = self.worker.relay.clock.now();
+                        return Err(RelayError::limit(full.exceeded, queued, now));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits for the first account to have room of those that lack nothing else.
+    async fn wait_for_accounts(&mut self) -> Result<Waited, RelayError> {
+        let leases = self.full.iter().filter(|full| full.counter.metric() == Metric::Concurrent);
+        let leases: Vec<Full> = leases.cloned().collect();
+        self.wait(&leases).await
+    }
+
+    async fn wait(&mut self, full: &[Full]) -> Result<Waited, RelayError> {
+        let waited = self.patience.wait(&self.worker.relay, full).await?;
+        if matches!(waited, Waited::Look) {
+            self.look_again()?;
+        }
+        Ok(waited)
+    }
+
+    /// Whatever changed while the call waited counts: its key, the accounts, what they have room for.
+    fn look_again(&mut self) -> Result<(), RelayError> {
+        let directory = &self.worker.relay.directory;
+        self.snapshot = directory.snapshot();
+        let key = self.snapshot.key_of(&self.call.key.key.digest).ok_or(AuthError::Unknown)?;
+        auth::check(&key.key, self.worker.relay.clock.now())?;
+        if !key.key.may_ask_for(&self.call.model) {
+            return Err(RelayError::ModelDenied(self.call.model.clone()));
+        }
+        self.call.key = key.clone();
+        let tried = self.faults.iter().filter_map(|(entry, _)| self.snapshot.position(&entry.account.id));
+        self.passed = tried.map(|position| (position, Passed::Tried)).collect();
+        self.full.clear();
+        Ok(())
+    }
+
     fn pick(&self, now: Timestamp) -> Result<usize, NoAccount> {
-        let call = self.call;
+        let call = &*self.call;
         let ask = Ask {
             key: &call.key.key,
             model: &call.model,
@@ -139,23 +213,13 @@ impl Run<'_> {
         }
     }
 
-    fn note_full(&mut self, exceeded: LimitExceeded) {
-        let sooner = |known: &LimitExceeded| match (exceeded.standing.resets_at, known.standing.resets_at) {
-            (Some(new), Some(old)) => new < old,
-            (new, old) => new.is_some() && old.is_none(),
-        };
-        if self.full.as_ref().is_none_or(sooner) {
-            self.full = Some(exceeded);
-        }
-    }
-
     /// Nothing is left: the client gets the most hopeful of the errors.
     fn hopeless(&mut self, none: Option<NoAccount>, now: Timestamp) -> Result<Delivery, RelayError> {
         if self.faults.is_empty() {
-            return Err(match (self.full.take(), none.unwrap_or(NoAccount::Unavailable { cooling: None })) {
-                (Some(exceeded), _) => RelayError::limit(exceeded, now),
-                (None, none) => RelayError::Schedule {
-                    none,
+            return Err(match first_to_end(std::mem::take(&mut self.full)) {
+                Some(exceeded) => RelayError::limit(exceeded, self.queued, now),
+                None => RelayError::Schedule {
+                    none: none.unwrap_or(NoAccount::Unavailable { cooling: None }),
                     model: self.call.model.clone(),
                     protocol: self.call.target.protocol,
                 },
@@ -189,6 +253,15 @@ impl Run<'_> {
         let resting = self.faults.iter().filter_map(|(entry, _)| entry.state.health().cooling(now));
         resting.map(|cooling| cooling.until).chain(known).min()
     }
+}
+
+/// The refusal that ends first, as far as that is known.
+fn first_to_end(full: Vec<Full>) -> Option<LimitExceeded> {
+    let ends_at = |full: &Full| {
+        let resets_at = full.exceeded.standing.resets_at;
+        (resets_at.is_none(), resets_at)
+    };
+    full.into_iter().min_by_key(ends_at).map(|full| full.exceeded)
 }
 
 /// How much an error lets the client hope: the more, the better the chance of a later call.

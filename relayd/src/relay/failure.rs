@@ -3,7 +3,8 @@
 use shared::domain::limit::Metric;
 use shared::domain::{Protocol, Timestamp};
 
-use super::BodyError;
+use super::{BodyError, Queued};
+use crate::auth::AuthError;
 use crate::ledger::JournalError;
 use crate::limits::LimitExceeded;
 use crate::protocol::{ErrorKind, ProtocolError, client_status};
@@ -33,17 +34,25 @@ pub enum RelayError {
         /// The client's protocol.
         protocol: Protocol,
     },
+    /// The key may not be used any more: it was changed, or ended, while the call waited.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// A limit of the key refused it.
-    #[error("{exceeded}")]
+    #[error("{exceeded}{queued}")]
     Limit {
         /// Which, and where it stands.
         exceeded: Box<LimitExceeded>,
+        /// How long it waited for room.
+        queued: Queued,
         /// When it makes sense to try again.
         retry_at: Option<Timestamp>,
     },
     /// A limit of money holds for it, and nobody knows what it costs.
     #[error("the model {0:?} has no price, and this API key has a limit of money")]
     Unpriced(String),
+    /// It waited, and the daemon is about to end.
+    #[error("the relay is stopping; this call was not sent")]
+    Stopping,
     /// The journal has no room, so that the call could not be booked.
     #[error("the relay cannot book calls now")]
     Journal(#[from] JournalError),
@@ -102,9 +111,9 @@ pub(super) fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
 
 impl RelayError {
     /// A limit has no room for the call.
-    pub(super) fn limit(exceeded: LimitExceeded, now: Timestamp) -> Self {
+    pub(super) fn limit(exceeded: LimitExceeded, queued: Queued, now: Timestamp) -> Self {
         let retry_at = exceeded.retry_after(now).map(|wait| now.after(wait));
-        Self::Limit { exceeded: Box::new(exceeded), retry_at }
+        Self::Limit { exceeded: Box::new(exceeded), queued, retry_at }
     }
 
     /// Whether it is the relay's own fault, so that its operator should hear of it.
@@ -137,11 +146,12 @@ impl RelayError {
                 NoAccount::Unavailable { cooling: None } => (Unavailable, None),
                 NoAccount::Unavailable { cooling: Some(cooling) } => (kind_of(*cooling), Some(cooling.until)),
             },
-            Self::Limit { exceeded, retry_at } => match exceeded.limit.metric {
+            Self::Auth(_) => (ErrorKind::Authentication, None),
+            Self::Limit { exceeded, retry_at, .. } => match exceeded.limit.metric {
                 Metric::Cost if exceeded.is_spent() => (Billing, *retry_at),
                 _ => (RateLimit, *retry_at),
             },
-            Self::Journal(_) | Self::Store(_) => (Unavailable, None),
+            Self::Journal(_) | Self::Store(_) | Self::Stopping => (Unavailable, None),
             Self::Misconfigured => (Internal, None),
             Self::Credential { retry_at } | Self::Unreachable { retry_at } => (Unavailable, *retry_at),
             Self::Failed { failure, retry_at } => match failure {

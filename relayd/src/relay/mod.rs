@@ -10,6 +10,8 @@ mod call;
 mod encoded;
 mod failover;
 mod failure;
+mod patience;
+mod queue;
 mod reply;
 mod settlement;
 mod tap;
@@ -27,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use body::{BodyBudget, BodyError};
 pub use failure::{Problem, RelayError};
+pub use patience::{Queued, Queueing};
+pub use queue::Queues;
 pub use reply::{ReplyBody, ReplyError};
 
 use settlement::Settlement;
@@ -74,6 +78,8 @@ pub struct Settings {
     pub cooldowns: Cooldowns,
     /// How long a hold lives without being renewed.
     pub hold_ttl: Duration,
+    /// Whether calls wait for limits of concurrency.
+    pub queueing: Queueing,
     /// Whether limits of money let calls pass whose cost nobody knows.
     pub allows_unpriced: bool,
     /// What keys' holders are charged of each family's costs.
@@ -97,6 +103,10 @@ pub struct Relay {
     pub bodies: BodyBudget,
     /// Calls that are open now, streams included.
     pub in_flight: Arc<AtomicU64>,
+    /// Calls among them that wait for a limit of concurrency.
+    pub queues: Arc<Queues>,
+    /// Told when the daemon begins to drain: nobody waits any longer then.
+    pub stop: CancellationToken,
     /// Told when the daemon waits no longer: whatever is open then is cut off.
     pub abort: CancellationToken,
 }
@@ -129,10 +139,10 @@ pub struct Incomer<'a> {
 
 /// Relays one call. The reply's body settles the call when it ends or is dropped.
 pub async fn relay(worker: &Arc<Worker>, incomer: Incomer<'_>) -> Result<Response<ReplyBody>, RelayError> {
-    let call = call::Call::read(&worker.relay, incomer).await?;
+    let mut call = call::Call::read(&worker.relay, incomer).await?;
     let settlement = match call.target.operation {
         Operation::CountTokens => Settlement::unbooked(worker.clone()),
         Operation::Generate | Operation::Embed => Settlement::booked(worker.clone(), &call),
     };
-    failover::run(worker, &call, settlement).await
+    failover::run(worker, &mut call, settlement).await
 }

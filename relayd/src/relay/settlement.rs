@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use shared::domain::limit::CalendarUnit;
 use shared::domain::{
     AccountId, Multiplier, NanoUsd, Operation, Provenance, Rates, Timestamp, Usage, UsageClass, Zone,
 };
 
-use super::admission::Admission;
+use super::admission::{Admission, Asker};
 use super::book::Book;
 use super::call::Call;
 use super::encoded::Reader;
@@ -68,13 +69,20 @@ impl Settlement {
     /// Holds what the call may need of an account, and of its key the first time.
     pub(super) async fn reserve(
         &mut self,
-        call: &Call,
+        asker: Asker<'_>,
         entry: &AccountEntry,
         now: Timestamp,
     ) -> Result<Admission, RelayError> {
         match &mut self.book {
-            Some(book) => book.reserve(&self.worker, call, entry, now).await,
+            Some(book) => book.reserve(&self.worker, asker, entry, now).await,
             None => Ok(Admission::Admitted),
+        }
+    }
+
+    /// How long the call has waited by now.
+    pub(super) fn waited(&mut self, time: Duration) {
+        if let Some(book) = &mut self.book {
+            book.closed.queued_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         }
     }
 
@@ -132,6 +140,7 @@ impl Settlement {
         book.closed.first_byte_at = None;
         if book.groups.contains(&entry.limits.group) {
             self.worker.relay.directory.store().release(book.closed.request, &entry.limits.group);
+            self.worker.relay.queues.released(&entry.limits.group);
         }
         if may_have_worked && let Some(tariff) = &book.tariff {
             book.closed.given_up.push(GivenUp {
@@ -184,6 +193,7 @@ impl Drop for Settlement {
         let store = relay.directory.store();
         if !book.is_opened {
             book.groups.iter().for_each(|group| store.give_back(book.closed.request, group));
+            book.groups.iter().for_each(|group| relay.queues.released(group));
             return;
         }
         let now = relay.clock.now();
@@ -193,6 +203,7 @@ impl Drop for Settlement {
         }
         self.worker.lane.close(&book.closed);
         book.groups.iter().for_each(|group| store.release(book.closed.request, group));
+        book.groups.iter().for_each(|group| relay.queues.released(group));
         let closed = &book.closed;
         if closed.provenance == Provenance::Measured && closed.operation == Operation::Generate {
             relay.directory.averages().note(&closed.model, closed.usage[UsageClass::Output]);
@@ -231,6 +242,7 @@ fn unopened(call: &Call, zone: &Zone) -> Closed {
         rated: NanoUsd::ZERO,
         multiplier: Multiplier::ONE,
         hour: limits::start_of(CalendarUnit::Hour, zone, call.opened_at),
+        queued_ms: 0,
     }
 }
 
@@ -263,6 +275,7 @@ fn opened(call: &Call, book: &Book, account: &GroupId) -> Opened {
         estimate_rated: rated,
         multiplier: book.closed.multiplier,
         hour: book.closed.hour,
+        queued_ms: book.closed.queued_ms,
     }
 }
 
@@ -276,6 +289,7 @@ fn log(closed: &Closed) {
         end = closed.end.name(),
         tokens = closed.usage.tokens(),
         cost = %closed.cost,
+        queued_ms = closed.queued_ms,
         ms = u64::try_from(closed.closed_at.since(closed.opened_at).as_millis()).unwrap_or(u64::MAX),
         "request"
     );

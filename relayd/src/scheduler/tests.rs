@@ -23,6 +23,7 @@ fn key() -> ApiKey {
         deny_models: Vec::new(),
         accounts: Vec::new(),
         limits: Vec::new(),
+        queue: None,
         rates: BTreeMap::new(),
         usage: UsageMode::default(),
         expires_at: None,

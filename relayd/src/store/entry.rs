@@ -133,6 +133,10 @@ pub struct Closed {
     /// The start of the hour, of the configured zone, that the sums count it in.
     #[n(24)]
     pub hour: Timestamp,
+    /// Milliseconds that it waited for room or for its turn.
+    #[n(25)]
+    #[cbor(default)]
+    pub queued_ms: u64,
 }
 
 /// How a request ended.

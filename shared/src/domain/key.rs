@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, Family, Glob, KeyId, Limit, Multiplier, Timestamp};
+use super::{AccountId, Family, Glob, KeyId, KeyQueue, Limit, Multiplier, Timestamp};
 use crate::crypto::Digest;
 
 /// An API key as it is stored: its digest, never the key. Fields that this version does not know are kept.
@@ -39,6 +39,9 @@ pub struct ApiKey {
     /// What it may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Whether its calls wait for limits of concurrency; as configured when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<KeyQueue>,
     /// What its holder is charged of the cost of a family's calls, beside the family's own multiplier.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rates: BTreeMap<Family, Multiplier>,
@@ -139,6 +142,7 @@ mod tests {
             deny_models: Vec::new(),
             accounts: Vec::new(),
             limits: Vec::new(),
+            queue: None,
             rates: BTreeMap::new(),
             usage: UsageMode::default(),
             expires_at: None,

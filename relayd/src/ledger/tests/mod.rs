@@ -55,6 +55,7 @@ fn opened(number: u64) -> Opened {
         bookings: vec![booking("key")],
         estimate_rated: NanoUsd::from_nanos(1_050),
         multiplier: "1.5".parse().unwrap(),
+        queued_ms: 7,
         hour: at(3_600_000),
     }
 }

@@ -264,6 +264,7 @@ pub(crate) fn closed(request: RequestId, bookings: Vec<Booking>) -> Closed {
         session: None,
         rated: NanoUsd::from_nanos(45),
         multiplier: "1.5".parse().unwrap(),
+        queued_ms: 7,
         hour: at(i64::try_from(request.as_u128() >> 80).unwrap()).hour(),
     }
 }

@@ -41,7 +41,10 @@ pub(crate) async fn run(store: Arc<dyn Store>, clock: Clock, settings: Settings,
     loop {
         tokio::select! {
             () = end.cancelled() => return,
-            _ = renew.tick() => store.renew_holds(clock.now().after(settings.hold_ttl)),
+            _ = renew.tick() => {
+                let now = clock.now();
+                store.renew_holds(now, now.after(settings.hold_ttl));
+            }
             _ = prune.tick() => prune_once(&*store, &clock, settings).await,
         }
     }

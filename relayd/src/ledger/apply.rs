@@ -32,11 +32,22 @@ impl Batch {
 /// The lane that is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaneName {
+    pub(super) node: u32,
     pub(super) epoch: u64,
     pub(super) lane: u32,
 }
 
 impl LaneName {
+    /// The sequence up to which the store has everything of the lane.
+    pub(super) fn applied(self, marks: &[Mark]) -> u64 {
+        match marks.iter().find(|mark| mark.writer() == (self.node, self.lane)) {
+            Some(mark) if mark.epoch == self.epoch => mark.sequence,
+            // Lanes are shipped in the order of their epochs.
+            Some(mark) if mark.epoch > self.epoch => u64::MAX,
+            _ => 0,
+        }
+    }
+
     /// What damaged frames of the lane are set aside as.
     pub(super) fn rest(self, first_sequence: u64, offset: u64) -> String {
         format!("e{:016x}-l{}-{first_sequence:020}-{offset}.rest", self.epoch, self.lane)
@@ -60,8 +71,8 @@ pub(super) fn collect(
         if sequence <= applied || matches!(kind, Some(Kind::Opened | Kind::Attempt)) {
             continue;
         }
-        let LaneName { epoch, lane } = name;
-        let entry = kind.map(|_| Entry::read(Mark { lane, epoch, sequence }, frame.payload));
+        let LaneName { node, epoch, lane } = name;
+        let entry = kind.map(|_| Entry::read(Mark { node, lane, epoch, sequence }, frame.payload));
         match entry {
             Some(Ok(entry)) => {
                 batch.bytes += frame.bytes.len();
@@ -120,7 +131,7 @@ impl Delivery {
             return Err(damaged);
         }
         for (entry, error) in refused {
-            let Mark { lane, epoch, sequence } = entry.mark;
+            let Mark { lane, epoch, sequence, .. } = entry.mark;
             self.aside.record(epoch, lane, sequence, &error.to_string(), entry.row());
         }
         Ok(())

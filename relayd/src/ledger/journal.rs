@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
+use super::apply::LaneName;
 use super::frame::Header;
 use super::segment::{create_folder, epoch_folder, lock_folder, sync_folder};
 
@@ -112,6 +113,10 @@ impl Epoch {
             spares: AtomicU64::new(0),
             _lock: lock,
         })
+    }
+
+    pub(super) const fn lane_name(&self, lane: u32) -> LaneName {
+        LaneName { node: self.settings.node, epoch: self.number, lane }
     }
 
     pub(super) const fn header(&self, lane: u32, first_sequence: u64, carried: u32) -> Header {

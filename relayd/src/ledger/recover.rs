@@ -95,7 +95,7 @@ pub(super) async fn recover(
     let mut retired = Vec::new();
     for (epoch, folder, lock) in found.dead.drain(..) {
         for mut lane in mend_epoch(epoch, &folder, &marks, aside)? {
-            let applied = applied(&marks, lane.name);
+            let applied = lane.name.applied(&marks);
             lane.close(applied, &**store).await?;
             lane.ship(applied, delivery).await?;
         }
@@ -106,16 +106,6 @@ pub(super) async fn recover(
         }
     }
     Ok(retired)
-}
-
-/// The sequence up to which the store has everything of a lane.
-fn applied(marks: &[Mark], LaneName { epoch, lane }: LaneName) -> u64 {
-    match marks.iter().find(|mark| mark.lane == lane) {
-        Some(mark) if mark.epoch == epoch => mark.sequence,
-        // Lanes are shipped in the order of their epochs.
-        Some(mark) if mark.epoch > epoch => u64::MAX,
-        _ => 0,
-    }
 }
 
 /// What the files of a folder take on the disk, which is more or less than their lengths.
@@ -151,14 +141,29 @@ pub(super) fn mend_epoch(
             std::fs::remove_file(item.path())?;
         }
     }
-    let mut lanes = Vec::new();
-    for (lane, paths) in segments(folder)? {
-        let name = LaneName { epoch, lane };
+    let (segments, mut lanes) = (segments(folder)?, Vec::new());
+    let node = node_of(segments.values().flat_map(BTreeMap::values))?;
+    for (lane, paths) in segments {
+        let name = LaneName { node, epoch, lane };
         let paths: Vec<(u64, PathBuf)> = paths.into_iter().collect();
-        lanes.push(mend_lane(name, &paths, applied(marks, name), aside)?);
+        lanes.push(mend_lane(name, &paths, name.applied(marks), aside)?);
     }
     sync_folder(folder)?;
     Ok(lanes)
+}
+
+/// The node that wrote the segments, as the first header that can be read tells. Where none can, nothing is
+/// shipped that would need it.
+fn node_of<'a>(mut paths: impl Iterator<Item = &'a PathBuf>) -> io::Result<u32> {
+    let header = paths.find_map(|path| {
+        let mut bytes = [0; HEADER_BYTES];
+        match File::open(path).and_then(|file| file.read_exact_at(&mut bytes, 0)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => Some(Err(error)),
+            Ok(()) => Header::decode(&bytes).map(Ok),
+        }
+    });
+    Ok(header.transpose()?.map_or(0, |header| header.node))
 }
 
 /// Mends a lane from the first segment on that may have something for the store. That segment begins with what
@@ -230,7 +235,7 @@ impl Scan<'_> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
-        let LaneName { epoch, lane } = self.name;
+        let LaneName { epoch, lane, .. } = self.name;
         let header = Header::decode(&bytes);
         Ok(header.filter(|h| (h.epoch, h.lane, h.first_sequence) == (epoch, lane, first_sequence)))
     }
@@ -256,7 +261,7 @@ impl Scan<'_> {
             None => return,
         };
         if let Err(error) = result {
-            let LaneName { epoch, lane } = self.name;
+            let LaneName { epoch, lane, .. } = self.name;
             self.aside.record(epoch, lane, frame.sequence, &error.to_string(), frame.bytes);
         }
     }
@@ -280,7 +285,7 @@ impl DeadLane {
             self.last_sequence = applied;
         }
         if applied == u64::MAX && !self.open.is_empty() {
-            let LaneName { epoch, lane } = self.name;
+            let LaneName { epoch, lane, .. } = self.name;
             warn!(
                 epoch,
                 lane,
@@ -303,7 +308,7 @@ impl DeadLane {
             segment.file.write_all_at(&frames, segment.end)?;
             segment.file.sync_all()?;
             segment.end += frames.len() as u64;
-            let LaneName { epoch, lane } = self.name;
+            let LaneName { epoch, lane, .. } = self.name;
             info!(epoch, lane, count, "requests of a process that died were closed");
         }
         Ok(())

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::LedgerError;
-use super::apply::{Batch, Delivery, LaneName, collect};
+use super::apply::{Batch, Delivery, collect};
 use super::frame::{FrameReader, HEADER_BYTES};
 use super::journal::Epoch;
 use super::lane::{Lane, Synced};
@@ -240,7 +240,7 @@ impl Run {
     /// Reads on in one lane; names the segments that are read to their ends.
     fn gather(&mut self, place: usize, batch: &mut Batch, passed: &mut Vec<Shipped>) -> io::Result<()> {
         let (lane, aside) = (&self.cargo.lanes[place], &self.cargo.delivery.aside);
-        let name = LaneName { epoch: self.cargo.epoch.number, lane: lane.number() };
+        let name = self.cargo.epoch.lane_name(lane.number());
         let cursor = &mut self.cursors[place];
         let mut next = lane.segment_with(cursor.segment);
         while let Some(Synced { segment, bytes, is_complete }) = next {
@@ -272,10 +272,8 @@ impl Run {
 
     /// Goes back to where the store is.
     fn rewind(&mut self, marks: &[Mark]) {
-        let epoch = self.cargo.epoch.number;
         for (place, lane) in self.cargo.lanes.iter().enumerate() {
-            let mark = marks.iter().find(|mark| mark.lane == lane.number() && mark.epoch == epoch);
-            let applied = mark.map_or(0, |mark| mark.sequence);
+            let applied = self.cargo.epoch.lane_name(lane.number()).applied(marks);
             let next = applied.saturating_add(1);
             let segment = lane.segment_with(next).map_or(0, |found| found.segment.first_sequence);
             self.kept.retain(|shipped| shipped.lane != place || shipped.first_sequence < segment);

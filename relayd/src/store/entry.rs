@@ -12,18 +12,28 @@ pub use shared::domain::Rates;
 
 use super::{CounterId, GroupId, Span};
 
-/// Where a record stands in the journal. Within a lane, marks grow by (epoch, sequence).
+/// Where a record stands in the journal. Within a node's lane, marks grow by (epoch, sequence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Mark {
-    /// The writing thread's lane; no two live processes share one.
+    /// The node that wrote it, as its data folder is numbered.
     #[n(0)]
+    pub node: u32,
+    /// The writing thread's lane; no two live processes of a node share one.
+    #[n(1)]
     pub lane: u32,
     /// The start of the daemon that wrote it.
-    #[n(1)]
+    #[n(2)]
     pub epoch: u64,
     /// Its number within lane and epoch, from 1.
-    #[n(2)]
+    #[n(3)]
     pub sequence: u64,
+}
+
+impl Mark {
+    /// Whose marks it is to be compared with: node and lane.
+    pub const fn writer(self) -> (u32, u32) {
+        (self.node, self.lane)
+    }
 }
 
 /// A closed request at its place in the journal.

@@ -7,6 +7,7 @@ pub(crate) mod contract;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod entry;
+mod memory;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -273,8 +274,8 @@ pub trait Store: Send + Sync + 'static {
     /// Undoes a reservation wholly: for a call that was never opened. Never waits and never fails.
     fn give_back(&self, request: RequestId, group: &GroupId);
 
-    /// Lets every hold live on at least until then.
-    fn renew_holds(&self, until: Timestamp);
+    /// Lets every hold of this process live on at least until then.
+    fn renew_holds(&self, now: Timestamp, until: Timestamp);
 
     /// Where counters of a group stand, in the order asked; amounts and limits do not count.
     fn standings<'a>(

@@ -215,7 +215,7 @@ fn segments_that_the_store_has_are_not_read_again() {
     drop(lane);
     let folder = epoch_folder(&settings.dir, 1);
     let aside = SetAside::new(settings.dir.join("set-aside"));
-    let applied = Mark { lane: 0, epoch: 1, sequence: last.segment.first_sequence - 1 };
+    let applied = Mark { node: 0, lane: 0, epoch: 1, sequence: last.segment.first_sequence - 1 };
     let mend = || mend_epoch(1, &folder, &[applied], &aside).unwrap().pop().unwrap();
     let lane = mend();
     assert_eq!(lane.segments.len(), 1);

@@ -89,8 +89,8 @@ impl Store for Moody {
         self.inner().give_back(request, group);
     }
 
-    fn renew_holds(&self, until: Timestamp) {
-        self.inner().renew_holds(until);
+    fn renew_holds(&self, now: Timestamp, until: Timestamp) {
+        self.inner().renew_holds(now, until);
     }
 
     fn standings<'a>(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
 
-use super::{CONCURRENT, IN_TOTAL, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
+use super::{CONCURRENT, IN_TOTAL, NODE, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
 use crate::store::{
     Booked, Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Span, Standing,
     StoreState,
@@ -94,14 +94,14 @@ pub(in crate::store) fn applying_twice_is_applying_once(subject: &mut Subject) {
     check(subject, 5);
     subject.reopen();
     check(subject, 5);
-    let mark = |lane, sequence| Mark { lane, epoch: 1, sequence };
+    let mark = |lane, sequence| Mark { node: NODE, lane, epoch: 1, sequence };
     assert_eq!(marks(subject), [mark(0, 20), mark(1, 30)]);
     subject.apply(&entries);
     check(subject, 6);
     subject.apply(&[]);
     assert_eq!(marks(subject), [mark(0, 30), mark(1, 30)]);
     let mut next_epoch = entries[0].clone();
-    next_epoch.mark = Mark { lane: 1, epoch: 2, sequence: 1 };
+    next_epoch.mark = Mark { node: NODE, lane: 1, epoch: 2, sequence: 1 };
     next_epoch.closed.request = request_id(7);
     subject.apply(&[next_epoch]);
     check(subject, 7);

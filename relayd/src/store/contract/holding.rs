@@ -172,8 +172,8 @@ pub(in crate::store) fn holds_lapse_unless_they_are_renewed(subject: &mut Subjec
     let full = [ask(CONCURRENT, 1), ask(IN_TOTAL, 1)];
     subject.admit(7, 0, &[("b", &full)]);
     subject.admit(8, 100_000, &[("b", &full)]);
-    subject.store().renew_holds(at(200_000));
-    subject.store().renew_holds(at(150_000));
+    subject.store().renew_holds(at(100_000), at(200_000));
+    subject.store().renew_holds(at(100_000), at(150_000));
     assert_eq!(subject.sums("k", IN_TOTAL, 199_999), (0, 1));
     subject.admit(3, 150_000, &[("k", &asks)]);
     assert_eq!(subject.sums("k", IN_TOTAL, 200_000), (0, 1), "the younger one has its own time");

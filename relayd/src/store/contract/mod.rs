@@ -178,6 +178,9 @@ macro_rules! keeps_the_contract {
 
 pub(super) use {contract_tests, keeps_the_contract};
 
+/// The node whose records are applied.
+pub(super) const NODE: u32 = 7;
+
 const LAPSE_MS: i64 = 100_000;
 
 /// A counter's name and its window.
@@ -234,7 +237,7 @@ pub(super) fn booking(held: &Held) -> Booking {
 
 pub(super) fn entry(lane: u32, sequence: u64, closed: Closed) -> Entry {
     let row = minicbor::to_vec(&closed).unwrap().into();
-    Entry { mark: Mark { lane, epoch: 1, sequence }, closed, row }
+    Entry { mark: Mark { node: NODE, lane, epoch: 1, sequence }, closed, row }
 }
 
 /// A request of `key_a` that was served by `acc_a` and used seven tokens.

@@ -177,7 +177,7 @@ impl Run<'_> {
             Operation::Advance(by) => self.model.now += by,
             Operation::Renew => {
                 self.model.renewed_until = self.model.now + LAPSE_MS;
-                self.subject.store().renew_holds(at(self.model.renewed_until));
+                self.subject.store().renew_holds(at(self.model.now), at(self.model.renewed_until));
             }
             Operation::Reopen => self.reopen(),
         }

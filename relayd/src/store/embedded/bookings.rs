@@ -7,8 +7,8 @@ use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransact
 use shared::domain::Timestamp;
 
 use super::database::{damaged, encode};
-use super::group::GroupRecord;
 use super::marks::{self, Marks};
+use super::record::GroupRecord;
 use crate::store::{Booked, Booking, Entry, GroupId, StoreError};
 
 /// Name; [`GroupRecord`] as CBOR.

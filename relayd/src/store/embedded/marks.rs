@@ -1,4 +1,4 @@
-//! Each file's own account of what it has applied: one mark for each lane, in a table of that file.
+//! Each file's own account of what it has applied: one mark for each lane of a node, in a table of that file.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::store::{Mark, StoreError};
 
-/// Lane; epoch and sequence.
-const MARKS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("marks");
+/// Node and lane; epoch and sequence.
+const MARKS: TableDefinition<'_, (u32, u32), (u64, u64)> = TableDefinition::new("marks");
 
-/// The marks of a file, by lane.
+/// The marks of a file, by node and lane.
 #[derive(Debug, Default)]
-pub(super) struct Marks(BTreeMap<u32, Mark>);
+pub(super) struct Marks(BTreeMap<(u32, u32), Mark>);
 
 pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(MARKS)?;
@@ -27,21 +27,21 @@ impl Marks {
         Self::from_table(&transaction.open_table(MARKS)?)
     }
 
-    fn from_table(table: &impl ReadableTable<u32, (u64, u64)>) -> Result<Self, StoreError> {
+    fn from_table(table: &impl ReadableTable<(u32, u32), (u64, u64)>) -> Result<Self, StoreError> {
         let mut marks = Self::default();
         for row in table.iter()? {
-            let (lane, value) = row?;
-            let (lane, (epoch, sequence)) = (lane.value(), value.value());
-            marks.0.insert(lane, Mark { lane, epoch, sequence });
+            let (writer, value) = row?;
+            let ((node, lane), (epoch, sequence)) = (writer.value(), value.value());
+            marks.0.insert((node, lane), Mark { node, lane, epoch, sequence });
         }
         Ok(marks)
     }
 
     /// Moves the lane's mark up to this one; tells whether it was below, so that the entry is new here.
     pub(super) fn pass(&mut self, mark: Mark) -> bool {
-        let is_new = self.0.get(&mark.lane).is_none_or(|applied| *applied < mark);
+        let is_new = self.0.get(&mark.writer()).is_none_or(|applied| *applied < mark);
         if is_new {
-            self.0.insert(mark.lane, mark);
+            self.0.insert(mark.writer(), mark);
         }
         is_new
     }
@@ -49,14 +49,14 @@ impl Marks {
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
         let mut table = transaction.open_table(MARKS)?;
         for mark in self.0.values() {
-            table.insert(mark.lane, (mark.epoch, mark.sequence))?;
+            table.insert(mark.writer(), (mark.epoch, mark.sequence))?;
         }
         Ok(())
     }
 
     /// The marks that both files have reached.
     pub(super) fn common(self, other: &Self) -> Vec<Mark> {
-        let lower = |mark: Mark| other.0.get(&mark.lane).map(|reached| mark.min(*reached));
+        let lower = |mark: Mark| other.0.get(&mark.writer()).map(|reached| mark.min(*reached));
         self.0.into_values().filter_map(lower).collect()
     }
 }

@@ -2,12 +2,11 @@
 //! Judging a call touches memory alone; whatever touches a file runs on a thread where it may block.
 
 mod bookings;
-mod counters;
 mod database;
-mod group;
 mod hours;
 mod ledger;
 mod marks;
+mod record;
 mod rollups;
 mod state;
 #[cfg(test)]
@@ -22,9 +21,9 @@ use ahash::RandomState;
 use shared::admin::AuditEntry;
 use shared::domain::{RequestId, Timestamp};
 
-use self::counters::{Counters, Settlement};
 use self::ledger::LedgerFile;
 use self::state::StateFile;
+use super::memory::{Counters, Settlement};
 use super::{
     Answer, Booked, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup,
     RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
@@ -57,7 +56,8 @@ impl Embedded {
     }
 
     fn with(state: StateFile, ledger: LedgerFile) -> Result<Self, StoreError> {
-        let counters = Counters::new(state.groups()?);
+        let groups = state.groups()?.into_iter().map(|(group, record)| (group, record.counters));
+        let counters = Counters::new(groups);
         let health = Mutex::new(StoreState::Ok);
         let inner = Inner { counters, state, ledger, health, applying: Mutex::new(()) };
         Ok(Self { inner: Arc::new(inner) })
@@ -106,7 +106,7 @@ impl Inner {
         let mut settlements: HashMap<GroupId, Settlement, RandomState> = HashMap::default();
         let (groups, moved) = self.state.book(batch)?;
         for (group, record) in groups {
-            settlements.entry(group).or_default().record = Some(record);
+            settlements.entry(group).or_default().records = record.counters;
         }
         for entry in batch {
             let request = entry.closed.request;
@@ -172,7 +172,7 @@ impl Store for Embedded {
         self.inner.counters.give_back(request, group);
     }
 
-    fn renew_holds(&self, until: Timestamp) {
+    fn renew_holds(&self, _now: Timestamp, until: Timestamp) {
         self.inner.counters.renew_holds(until);
     }
 

@@ -8,8 +8,8 @@ use shared::domain::Timestamp;
 
 use super::bookings;
 use super::database::{DatabaseFile, damaged};
-use super::group::GroupRecord;
 use super::marks::Marks;
+use super::record::GroupRecord;
 use crate::store::{Booked, Entry, GroupId, Record, RecordKind, StoreError, Write};
 
 const CACHE_BYTES: usize = 2 << 20;

@@ -1,5 +1,7 @@
 //! All groups in memory, behind sharded locks. Nothing here waits for anything but a lock that is held for
-//! microseconds; the database is told elsewhere.
+//! microseconds; whatever lasts is told elsewhere.
+
+mod group;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,7 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ahash::RandomState;
 use shared::domain::{RequestId, Timestamp};
 
-use super::group::{Ask, Group, GroupRecord};
+pub use self::group::CounterRecord;
+
+use self::group::{Ask, Group};
 use crate::store::{CounterAsk, GroupId, Refusal, Reservation, Standing, Verdict};
 
 const SHARDS: usize = 32;
@@ -19,7 +23,7 @@ type Requests = HashMap<RequestId, Vec<GroupId>, RandomState>;
 
 /// The groups, and which of them every request holds something in. Locks are taken in the order of the group
 /// shards, then at most one of the request shards.
-pub(super) struct Counters {
+pub struct Counters {
     groups: Vec<Mutex<Groups>>,
     requests: Vec<Mutex<Requests>>,
     hasher: RandomState,
@@ -28,29 +32,29 @@ pub(super) struct Counters {
 
 /// What a batch means for one group.
 #[derive(Default)]
-pub(super) struct Settlement {
-    /// What the database now has, if the batch booked anything.
-    pub(super) record: Option<GroupRecord>,
+pub struct Settlement {
+    /// What the store now has of the counters that the batch moved, or of all.
+    pub records: Vec<CounterRecord>,
     /// The requests whose holds end.
-    pub(super) requests: Vec<RequestId>,
+    pub requests: Vec<RequestId>,
 }
 
 impl Counters {
-    /// Starts from what the database has.
-    pub(super) fn new(records: Vec<(GroupId, GroupRecord)>) -> Self {
+    /// Starts from what the store has.
+    pub fn new(records: impl IntoIterator<Item = (GroupId, Vec<CounterRecord>)>) -> Self {
         let counters = Self {
             groups: (0..SHARDS).map(|_| Mutex::default()).collect(),
             requests: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             renewed_until: AtomicI64::new(i64::MIN),
         };
-        for (id, record) in records {
-            counters.with_group(&id, |group| group.adopt(&record));
+        for (id, records) in records {
+            counters.with_group(&id, |group| group.adopt(&records));
         }
         counters
     }
 
-    pub(super) fn reserve(&self, reservation: &Reservation<'_>) -> Verdict {
+    pub fn reserve(&self, reservation: &Reservation<'_>) -> Verdict {
         let &Reservation { request, now, lapses_at, groups } = reservation;
         let mut shards = self.lock_all(groups.iter().map(|ask| self.shard(ask.group)).collect());
         for ask in groups {
@@ -76,7 +80,7 @@ impl Counters {
         Verdict::Admitted(held)
     }
 
-    pub(super) fn release(&self, request: RequestId, group: &GroupId) {
+    pub fn release(&self, request: RequestId, group: &GroupId) {
         let mut groups = locked(&self.groups[self.shard(group)]);
         if let Some(members) = groups.get_mut(group)
             && members.release(request)
@@ -85,7 +89,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn give_back(&self, request: RequestId, group: &GroupId) {
+    pub fn give_back(&self, request: RequestId, group: &GroupId) {
         let mut groups = locked(&self.groups[self.shard(group)]);
         if let Some(members) = groups.get_mut(group) {
             members.remove(request);
@@ -93,11 +97,11 @@ impl Counters {
         }
     }
 
-    pub(super) fn renew_holds(&self, until: Timestamp) {
+    pub fn renew_holds(&self, until: Timestamp) {
         self.renewed_until.fetch_max(until.as_millis(), Ordering::Relaxed);
     }
 
-    pub(super) fn standings(&self, id: &GroupId, counters: &[CounterAsk], now: Timestamp) -> Vec<Standing> {
+    pub fn standings(&self, id: &GroupId, counters: &[CounterAsk], now: Timestamp) -> Vec<Standing> {
         let mut groups = locked(&self.groups[self.shard(id)]);
         let Some(group) = groups.get_mut(id) else {
             let unused = Group::default();
@@ -108,20 +112,18 @@ impl Counters {
     }
 
     /// The groups that a request holds something in; they are forgotten, so each must be settled next.
-    pub(super) fn take_groups_of(&self, request: RequestId) -> Vec<GroupId> {
+    pub fn take_groups_of(&self, request: RequestId) -> Vec<GroupId> {
         self.requests_of(request).remove(&request).unwrap_or_default()
     }
 
     /// Takes over what was booked and ends the holds that it replaces, in one step: no reader sees an amount
     /// both held and booked, or neither.
-    pub(super) fn settle(&self, id: &GroupId, settlement: &Settlement) {
+    pub fn settle(&self, id: &GroupId, settlement: &Settlement) {
         self.with_group(id, |group| {
             for request in &settlement.requests {
                 group.remove(*request);
             }
-            if let Some(record) = &settlement.record {
-                group.adopt(record);
-            }
+            group.adopt(&settlement.records);
         });
     }
 

@@ -43,6 +43,8 @@ mod limits;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod pacing;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod quickstart;

@@ -419,6 +419,9 @@ pub struct AddAccount {
     pub headers: BTreeMap<String, String>,
     /// What it may be used for.
     pub limits: Vec<Limit>,
+    /// Milliseconds between the starts of two calls; zero, or absent, where it does not matter.
+    #[serde(default)]
+    pub gap_ms: u64,
     /// How the simulator behaves.
     pub simulator: Option<SimulatorSettings>,
 }
@@ -463,6 +466,9 @@ pub struct AccountView {
     pub headers: Vec<String>,
     /// What it may be used for, and how much of that is used.
     pub limits: Vec<LimitView>,
+    /// Milliseconds between the starts of two calls; zero where it does not matter.
+    #[serde(default)]
+    pub gap_ms: u64,
     /// How the simulator behaves.
     pub simulator: Option<SimulatorSettings>,
     /// Whether it can serve now, and if not, why and until when.
@@ -519,6 +525,8 @@ pub struct UpdateAccount {
     pub limits: Option<Vec<Limit>>,
     /// Changes of single limits, after that.
     pub limit_changes: LimitChanges,
+    /// New milliseconds between the starts of two calls; zero for none.
+    pub gap_ms: Option<u64>,
     /// New behaviour of the simulator.
     pub simulator: Option<SimulatorSettings>,
     /// Taken out of scheduling (`true`) or put back. Putting it back also forgets what ailed it.

@@ -119,6 +119,7 @@ fn account(upstream: SocketAddr) -> AddAccount {
         weight: None,
         headers: BTreeMap::new(),
         limits: Vec::new(),
+        gap_ms: 0,
         simulator: None,
     }
 }

@@ -76,6 +76,7 @@ pub fn account(kind: AccountKind, name: &str, base_url: &str) -> AddAccount {
         weight: None,
         headers: BTreeMap::new(),
         limits: Vec::new(),
+        gap_ms: 0,
         simulator: None,
     }
 }

@@ -41,6 +41,7 @@ pub mod setting {
     pub const FAILURES_WINDOW_MS: Name = ("auth", "failures_window_ms");
     pub const FIRST_BYTE_TIMEOUT_MS: Name = ("upstream", "first_byte_timeout_ms");
     pub const IDLE_TIMEOUT_MS: Name = ("upstream", "idle_timeout_ms");
+    pub const SUSPECT_MS: Name = ("health", "suspect_ms");
     pub const QUEUE_ENABLED: Name = ("queue", "enabled");
     pub const QUEUE_SIZE_MAX: Name = ("queue", "size_max");
     pub const QUEUE_WAIT_MS: Name = ("queue", "wait_ms");

@@ -1,6 +1,7 @@
 //! A request as the scripted upstream received it: read from the wire, and what it asks for.
 
 use std::io;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub struct Seen {
     /// Names in lower case, in the order of arrival.
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+    /// When its head was read.
+    pub at: Instant,
 }
 
 /// What a request asks for, judged by its path.
@@ -156,6 +159,7 @@ fn parse_head(buffer: &mut BytesMut) -> io::Result<Option<(Seen, Framing)>> {
         query,
         headers,
         body: Bytes::new(),
+        at: Instant::now(),
     };
     let framing = match (seen.header("transfer-encoding"), seen.header("content-length")) {
         (Some(_), _) => Framing::Chunked,

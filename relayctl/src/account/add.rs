@@ -3,7 +3,7 @@
 use clap::Args;
 use shared::admin::AddAccount;
 use shared::domain::account::SimulatorSettings;
-use shared::domain::{AccountKind, Limit};
+use shared::domain::{AccountKind, Delay, Limit};
 
 use super::flags::{self, SettingsArgs};
 use crate::args;
@@ -55,6 +55,7 @@ impl AddArgs {
             weight: settings.weight,
             headers: flags::headed(settings.headers),
             limits: self.limits,
+            gap_ms: settings.gap.map_or(0, Delay::as_millis),
             simulator: settings.simulator.over(SimulatorSettings::default()),
         })
     }

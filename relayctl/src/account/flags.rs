@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use shared::admin::UpdateAccount;
-use shared::domain::Glob;
 use shared::domain::account::SimulatorSettings;
+use shared::domain::{Delay, Glob};
 
 use crate::args::{self, replaced};
 use crate::failure::Failure;
@@ -37,6 +37,7 @@ enum AccountField {
     PriceAs,
     Headers,
     Limits,
+    Gap,
 }
 
 /// What a new and a changed account have in common.
@@ -65,6 +66,9 @@ pub(crate) struct SettingsArgs {
     /// Its share among accounts of the same priority [default: 1]
     #[arg(long, value_name = "1-100", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(super) weight: Option<u8>,
+    /// Time between the starts of two calls, such as 500ms; a call that comes too early waits
+    #[arg(long, value_name = "TIME")]
+    pub(super) gap: Option<Delay>,
     /// A header that every call carries (repeatable)
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub(super) headers: Vec<Header>,
@@ -167,6 +171,10 @@ impl UpdateArgs {
             headers: replaced(settings.headers, clears(AccountField::Headers)).map(headed),
             limits,
             limit_changes,
+            gap_ms: settings
+                .gap
+                .or_else(|| clears(AccountField::Gap).then(Delay::default))
+                .map(Delay::as_millis),
             simulator,
             paused: None,
         };

@@ -38,6 +38,7 @@ fn view() -> AccountView {
         weight: 1,
         headers: vec!["x-team".to_owned()],
         limits: Vec::new(),
+        gap_ms: 500,
         simulator: None,
         health: HealthView {
             state: "limited".to_owned(),
@@ -68,11 +69,14 @@ fn an_account_is_added_as_the_flags_say() {
         "sim-*",
         "--limit",
         "4 concurrent",
+        "--gap",
+        "2s",
         "--priority",
         "10",
     ])
     .unwrap();
     assert_eq!((added.kind, added.priority, added.base_url), (AccountKind::Simulator, Some(10), None));
+    assert_eq!(added.gap_ms, 2_000);
     assert_eq!(added.model_map["fast"], "sim-echo");
     assert_eq!(added.headers["x-team"], "red");
     assert_eq!(added.simulator.unwrap(), SimulatorSettings { latency_ms: 5, ..Default::default() });
@@ -109,6 +113,7 @@ fn wrong_values_are_named() {
         (&["add", "ccr", "--header", "no colon"], "a header is written like"),
         (&["add", "ccr", "--header", "bad name: x"], "a header is written like"),
         (&["add", "ccr", "--priority", "0"], "1..=100"),
+        (&["add", "ccr", "--gap", "soon"], "a wait is written like"),
         (&["add", "ccr", "--secret-stdin", "--secret-env", "X"], "cannot be used with"),
     ] {
         let error = command(words).map(|_| ()).unwrap_err().to_string();
@@ -122,11 +127,12 @@ fn an_update_changes_what_is_named_and_nothing_else() {
         AccountCommand::Update(args) => args.call(None),
         other => panic!("{other:?}"),
     };
-    let call = update(&["update", "main", "--weight", "3", "--clear", "models"]).unwrap();
+    let call = update(&["update", "main", "--weight", "3", "--clear", "models", "--clear", "gap"]).unwrap();
     let expected = UpdateAccount {
         account: "main".to_owned(),
         weight: Some(3),
         models: Some(Vec::new()),
+        gap_ms: Some(0),
         ..UpdateAccount::default()
     };
     assert_eq!(call, expected);
@@ -149,6 +155,7 @@ fn accounts_are_shown_with_what_ails_them() {
     assert!(text.contains("limited") && text.contains("429, just now, tried again in 2 min"), "{text}");
     let text = record(&view(), &PIPE);
     assert!(text.contains("fast -> haiku") && text.contains("credential    stored"), "{text}");
+    assert!(text.contains("gap           500ms"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How accounts are shown.
 
 use shared::admin::{AccountView, TestReport};
+use shared::domain::Delay;
 use shared::domain::account::SimulatorSettings;
 
 use crate::account_table::{last_failure, state, why};
@@ -41,6 +42,7 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
         .pair("price as", account.price_as.as_deref().unwrap_or(NOTHING))
         .pair("priority", account.priority.to_string())
         .pair("weight", account.weight.to_string())
+        .pair("gap", gap(account))
         .pair("headers", format::list(&account.headers, "none"))
         .pair("open calls", format::count(account.in_flight))
         .pair(
@@ -55,6 +57,12 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
     }
     limits::add_rows(&mut grid, &account.limits, look);
     grid.text()
+}
+
+/// What is kept between the starts of two calls.
+fn gap(account: &AccountView) -> String {
+    let gap = Delay::from_millis(account.gap_ms).filter(|gap| !gap.is_zero());
+    gap.map_or_else(|| "none".to_owned(), |gap| gap.to_string())
 }
 
 fn simulated(simulator: SimulatorSettings) -> String {

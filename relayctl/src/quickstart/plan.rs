@@ -178,6 +178,7 @@ pub(super) fn addition(vendor: Vendor, name: String, found: Option<Found>) -> Ad
         weight: None,
         headers: BTreeMap::new(),
         limits: Vec::new(),
+        gap_ms: 0,
         simulator: None,
     }
 }
@@ -270,6 +271,7 @@ mod tests {
             weight: 1,
             headers: Vec::new(),
             limits: Vec::new(),
+            gap_ms: 0,
             simulator: None,
             health: HealthView { state: "ok".to_owned(), cause: None, since: None, until: None },
             in_flight: 0,

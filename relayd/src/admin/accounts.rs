@@ -7,7 +7,7 @@ use http::header::{HeaderName, HeaderValue};
 use shared::admin::{AccountView, AddAccount, RemoveAccount, ShowAccount, UpdateAccount};
 use shared::crypto::random;
 use shared::domain::account::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, SimulatorSettings};
-use shared::domain::{Account, AccountId, AccountKind};
+use shared::domain::{Account, AccountId, AccountKind, Delay};
 use shared::redact::Secret;
 
 use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, view};
@@ -43,6 +43,7 @@ impl Admin {
             paused: false,
             headers: call.headers,
             limits: call.limits,
+            gap_ms: checked_gap(call.gap_ms)?,
             simulator: call.simulator,
             created_at: self.clock.now(),
             removed_at: None,
@@ -93,9 +94,9 @@ impl Admin {
     fn changed(
         &self,
         mut account: Account,
-        call: UpdateAccount,
+        mut call: UpdateAccount,
     ) -> Result<(Account, Vec<String>), AdminError> {
-        let mut fields = Vec::new();
+        let mut fields = reschedule(&mut account, &mut call)?;
         let mut changed = |field: &str| fields.push(field.to_owned());
         if let Some(name) = call.name {
             check_name(&name)?;
@@ -127,32 +128,15 @@ impl Admin {
             account.price_as = (!model.is_empty()).then_some(model);
             changed("price_as");
         }
-        if let Some(priority) = call.priority {
-            account.priority = checked_rank(priority)?;
-            changed("priority");
-        }
-        if let Some(weight) = call.weight {
-            account.weight = checked_rank(weight)?;
-            changed("weight");
-        }
         if let Some(headers) = call.headers {
             check_headers(&headers)?;
             account.headers = headers;
             changed("headers");
         }
-        if call.limits.is_some() || !call.limit_changes.is_empty() {
-            let limits = call.limits.unwrap_or(account.limits);
-            account.limits = call.limit_changes.applied(limits).map_err(Invalid::Limit)?;
-            changed("limits");
-        }
         if call.simulator.is_some() {
             check_simulator(account.kind, call.simulator)?;
             account.simulator = call.simulator;
             changed("simulator");
-        }
-        if let Some(paused) = call.paused {
-            account.paused = paused;
-            changed("paused");
         }
         Ok((account, fields))
     }
@@ -201,6 +185,34 @@ impl Admin {
     }
 }
 
+/// Changes when the account is asked, and how much; gives the names of what changed.
+fn reschedule(account: &mut Account, call: &mut UpdateAccount) -> Result<Vec<String>, Invalid> {
+    let mut fields = Vec::new();
+    let mut changed = |field: &str| fields.push(field.to_owned());
+    if let Some(priority) = call.priority {
+        account.priority = checked_rank(priority)?;
+        changed("priority");
+    }
+    if let Some(weight) = call.weight {
+        account.weight = checked_rank(weight)?;
+        changed("weight");
+    }
+    if call.limits.is_some() || !call.limit_changes.is_empty() {
+        let limits = call.limits.take().unwrap_or_else(|| std::mem::take(&mut account.limits));
+        account.limits = std::mem::take(&mut call.limit_changes).applied(limits).map_err(Invalid::Limit)?;
+        changed("limits");
+    }
+    if let Some(gap) = call.gap_ms {
+        account.gap_ms = checked_gap(gap)?;
+        changed("gap_ms");
+    }
+    if let Some(paused) = call.paused {
+        account.paused = paused;
+        changed("paused");
+    }
+    Ok(fields)
+}
+
 fn checked_url(text: &str) -> Result<String, Invalid> {
     let invalid = || Invalid::BaseUrl(text.to_owned());
     let uri: http::Uri = text.parse().map_err(|_| invalid())?;
@@ -211,6 +223,10 @@ fn checked_url(text: &str) -> Result<String, Invalid> {
         return Err(invalid());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+const fn checked_gap(millis: u64) -> Result<u64, Invalid> {
+    if Delay::from_millis(millis).is_some() { Ok(millis) } else { Err(Invalid::Gap) }
 }
 
 const fn checked_rank(rank: u8) -> Result<u8, Invalid> {

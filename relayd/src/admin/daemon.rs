@@ -17,6 +17,7 @@ impl Admin {
         let journal = self.ledger.view();
         let snapshot = self.directory.snapshot();
         let keys = snapshot.keys().iter().filter(|entry| entry.key.deleted_at.is_none()).count();
+        let lined_up: usize = self.directory.snapshot().accounts().iter().map(|entry| entry.waiting()).sum();
         Ok(StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -32,7 +33,7 @@ impl Admin {
                 set_aside: journal.set_aside,
             },
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            waiting: (self.waiting)(),
+            waiting: (self.waiting)() + lined_up as u64,
             connections: (self.connections)() as u64,
             keys: keys as u64,
             damaged: snapshot.damaged().to_vec(),

@@ -1,6 +1,7 @@
 //! Which account would serve a call, and why the others would not: the scheduler's own answer, nothing sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::admin::{Explain, ExplainedAccount, Explanation};
 use shared::domain::key::Unusable;
@@ -73,6 +74,7 @@ impl<'a> Question<'a> {
             protocol: protocol.unwrap_or(Protocol::Messages),
             only: None,
             affinity: None,
+            delay_max: Duration::MAX,
             now: self.now,
         };
         let mut turns: Vec<_> = self
@@ -109,7 +111,7 @@ impl Turn<'_> {
             None => (0, None),
             // Kinds of ailments are told apart by their number.
             Some(RuledOut::Cooling(cooling)) => (1 + cooling.ailment as u8, Some(cooling.until)),
-            Some(RuledOut::Passed(_)) => (10, None),
+            Some(RuledOut::Passed(_) | RuledOut::Crowded(_)) => (10, None),
             Some(RuledOut::Paused) => (11, None),
             Some(RuledOut::NotPermitted) => (12, None),
             Some(RuledOut::OtherProtocol) => (13, None),
@@ -120,9 +122,13 @@ impl Turn<'_> {
     }
 
     fn reason(&self, protocol: Protocol, is_chosen: bool, is_refused: bool) -> String {
-        let Candidate { account, in_flight, health, .. } = self.candidate;
+        let Candidate { account, in_flight, health, delay, .. } = self.candidate;
+        let start = match delay.as_millis() {
+            0 => String::new(),
+            millis => format!(", starts a call in {millis} ms"),
+        };
         let order =
-            format!("priority {}, {in_flight} in flight, weight {}", account.priority, account.weight);
+            format!("priority {}{start}, {in_flight} in flight, weight {}", account.priority, account.weight);
         match self.ruled_out {
             None if is_refused => format!("not asked, as the key is refused: {order}"),
             None if is_chosen => format!("chosen: {order}"),
@@ -137,7 +143,7 @@ impl Turn<'_> {
                     health.last().map_or(String::new(), |last| format!(": {}", last.cause.describe()));
                 format!("{} until {}{cause}", cooling.ailment.name(), cooling.until)
             }
-            Some(RuledOut::Passed(_)) => "passed over".to_owned(),
+            Some(RuledOut::Passed(_) | RuledOut::Crowded(_)) => "passed over".to_owned(),
         }
     }
 }

@@ -180,6 +180,9 @@ enum Invalid {
     /// Out of range.
     #[error("priority and weight are 1 to 100")]
     Rank,
+    /// A gap between calls is longer than any.
+    #[error("a gap between calls is an hour at most")]
+    Gap,
     /// A header cannot be sent, or is not the operator's to set.
     #[error("the header {0:?} cannot be set")]
     Header(String),

@@ -59,6 +59,7 @@ pub(super) async fn account(
         weight: account.weight,
         headers: account.headers.keys().cloned().collect(),
         limits: standings(store, &entry.limits, now).await?,
+        gap_ms: account.gap_ms,
         simulator: account.simulator,
         health: health(entry, now),
         in_flight: entry.state.in_flight(),

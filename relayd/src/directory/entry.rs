@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use shared::domain::{Account, ApiKey, Operation, Protocol, Timestamp, Zone};
 use shared::redact::Secret;
 
 use super::limits::{LimitSet, SharedLimits};
+use super::pace::{Pace, TooLong, Turn};
 use crate::limits::Scope;
 use crate::provider::{Access, Caller, Provider, ProviderError, provider};
 use crate::scheduler::health::{Cooldowns, Outcome};
@@ -79,6 +81,21 @@ impl AccountEntry {
         Ok(Caller { account: &self.account, access })
     }
 
+    /// Joins the line of the calls that wait to be started; there is none where no gap is to be kept.
+    pub fn line_up(&self, delay_max: Duration) -> Result<Option<Turn>, TooLong> {
+        self.gap().map(|gap| self.state.pace.line_up(gap, delay_max)).transpose()
+    }
+
+    /// Calls that wait to be started.
+    pub fn waiting(&self) -> usize {
+        self.state.pace.waiting()
+    }
+
+    /// What is to be between the starts of two calls.
+    fn gap(&self) -> Option<Duration> {
+        (self.account.gap_ms > 0).then(|| Duration::from_millis(self.account.gap_ms))
+    }
+
     /// What the scheduler sees of it.
     pub fn candidate(&self, operation: Operation, protocol: Protocol) -> Candidate<'_> {
         Candidate {
@@ -86,6 +103,7 @@ impl AccountEntry {
             speaks: self.provider.speaks(operation).contains(&protocol),
             passed: None,
             health: self.state.health(),
+            delay: self.gap().map_or(Duration::ZERO, |gap| self.state.pace.delay(gap)),
             in_flight: self.state.in_flight(),
             last_used: self.state.last_used(),
         }
@@ -100,6 +118,7 @@ pub struct AccountState {
     has_ailed: AtomicBool,
     in_flight: AtomicU64,
     last_used: AtomicI64,
+    pace: Arc<Pace>,
 }
 
 impl AccountState {

@@ -5,6 +5,7 @@ mod averages;
 mod edit;
 mod entry;
 mod limits;
+mod pace;
 mod prices;
 mod read;
 mod sessions;
@@ -20,6 +21,7 @@ pub use averages::Averages;
 pub use edit::EditError;
 pub use entry::{AccountEntry, InFlight, KeyEntry};
 pub use limits::{LimitSet, SharedLimits};
+pub use pace::{TooLong, Turn};
 pub use prices::PricesError;
 pub use sessions::Sessions;
 

@@ -126,6 +126,11 @@ impl Call {
         estimate::worst(&Sizes { has_references, ..self.sizes }, &self.model_size)
     }
 
+    /// Whether it is held and booked; counting tokens is not.
+    pub(super) fn is_booked(&self) -> bool {
+        self.target.operation != Operation::CountTokens
+    }
+
     /// How many answers were asked for.
     pub(super) fn choices(&self) -> u32 {
         self.head.choices.unwrap_or(1)

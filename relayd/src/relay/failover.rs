@@ -2,6 +2,7 @@
 //! while this runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, Response};
@@ -13,18 +14,18 @@ use super::admission::{Admission, Asker};
 use super::attempt::{Attempt, Attempted, Fault, Refusal, Reply, Told};
 use super::call::Call;
 use super::failure::seconds_until;
-use super::patience::{Patience, Waited};
+use super::patience::{Patience, Start, Waited};
 use super::queue::Full;
 use super::reply::{self, ReplyBody};
 use super::settlement::Settlement;
 use super::tap::{Source, Tap};
-use super::{Queued, RelayError, Worker, account};
+use super::{Queued, RelayError, Target, Worker, account};
 use crate::auth::{self, AuthError};
-use crate::directory::{AccountEntry, Snapshot};
+use crate::directory::{AccountEntry, Snapshot, TooLong, Turn};
 use crate::limits::LimitExceeded;
 use crate::protocol::{Left, UsageChunkFilter, left_headers};
 use crate::scheduler::health::{Failure, Outcome};
-use crate::scheduler::{Ask, Candidate, NoAccount, Passed, pick};
+use crate::scheduler::{Ask, Candidate, NoAccount, Passed, pick, rule_out};
 
 /// What a call came to.
 enum Delivery {
@@ -129,11 +130,16 @@ impl Run<'_> {
                 },
             };
             let entry = self.snapshot.accounts()[position].clone();
+            // Whoever is too late for a place in the line finds it crowded when it looks again.
+            let Ok(turn) = self.line_up(&entry) else { continue };
             let asker = Asker { call: self.call, ticket: self.patience.ticket() };
             match settlement.reserve(asker, &entry, now).await? {
                 Admission::Admitted => {
                     self.patience.leave();
-                    return Ok(Ok(position));
+                    match self.start(turn, &entry, position).await? {
+                        Some(position) => return Ok(Ok(position)),
+                        None => settlement.withdraw(&entry),
+                    }
                 }
                 Admission::AccountFull(full) => {
                     self.passed.push((position, Passed::Full));
@@ -148,6 +154,36 @@ impl Run<'_> {
                 },
             }
         }
+    }
+
+    /// Calls that are not counted are not kept apart either.
+    fn line_up(&self, entry: &AccountEntry) -> Result<Option<Turn>, TooLong> {
+        match self.call.is_booked() {
+            true => entry.line_up(self.patience.left()),
+            false => Ok(None),
+        }
+    }
+
+    /// Waits for the call's turn at an account. Gives where the account is then, if it still may serve the call.
+    async fn start(
+        &mut self,
+        turn: Option<Turn>,
+        entry: &AccountEntry,
+        position: usize,
+    ) -> Result<Option<usize>, RelayError> {
+        let Some(turn) = turn else { return Ok(Some(position)) };
+        match self.patience.start(&self.worker.relay, turn).await? {
+            Start::Now => return Ok(Some(position)),
+            Start::Later => {}
+            Start::Never => return Ok(None),
+        }
+        self.look_again()?;
+        let position = self.snapshot.position(&entry.account.id);
+        let ask = self.ask(self.worker.relay.clock.now());
+        Ok(position.filter(|&position| {
+            let candidate = Candidate { delay: Duration::ZERO, ..self.candidate(position) };
+            rule_out(&candidate, &ask).is_none()
+        }))
     }
 
     /// Waits for the first account to have room of those that lack nothing else.
@@ -181,21 +217,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn pick(&self, now: Timestamp) -> Result<usize, NoAccount> {
+    fn ask(&self, now: Timestamp) -> Ask<'_> {
         let call = &*self.call;
-        let ask = Ask {
+        Ask {
             key: &call.key.key,
             model: &call.model,
             protocol: call.target.protocol,
             only: call.target.only,
             affinity: call.bound.as_ref().and_then(|bound| self.snapshot.position(bound)),
+            delay_max: if call.is_booked() { self.patience.left() } else { Duration::MAX },
             now,
-        };
-        let candidates = self.snapshot.accounts().iter().enumerate().map(|(position, entry)| Candidate {
+        }
+    }
+
+    fn candidate(&self, position: usize) -> Candidate<'_> {
+        let Target { operation, protocol, .. } = self.call.target;
+        Candidate {
             passed: self.passed.iter().find(|(at, _)| *at == position).map(|(_, passed)| *passed),
-            ..entry.candidate(call.target.operation, call.target.protocol)
-        });
-        pick(candidates, &ask).map(|(position, _)| position)
+            ..self.snapshot.accounts()[position].candidate(operation, protocol)
+        }
+    }
+
+    fn pick(&self, now: Timestamp) -> Result<usize, NoAccount> {
+        let candidates = (0..self.snapshot.accounts().len()).map(|position| self.candidate(position));
+        pick(candidates, &self.ask(now)).map(|(position, _)| position)
     }
 
     /// An account serves the call: whoever failed it before is at fault, and the session follows.
@@ -248,6 +293,7 @@ impl Run<'_> {
     fn retry_at(&self, none: Option<NoAccount>, now: Timestamp) -> Option<Timestamp> {
         let known = match none {
             Some(NoAccount::Unavailable { cooling }) => cooling.map(|cooling| cooling.until),
+            Some(NoAccount::Crowded { until }) => Some(until),
             _ => None,
         };
         let resting = self.faults.iter().filter_map(|(entry, _)| entry.state.health().cooling(now));

@@ -143,6 +143,7 @@ impl RelayError {
                 NoAccount::NotPermitted => (Permission, None),
                 NoAccount::NoModel => (NotFound, None),
                 NoAccount::NoProtocol => (InvalidRequest, None),
+                NoAccount::Crowded { until } => (RateLimit, Some(*until)),
                 NoAccount::Unavailable { cooling: None } => (Unavailable, None),
                 NoAccount::Unavailable { cooling: Some(cooling) } => (kind_of(*cooling), Some(cooling.until)),
             },
@@ -187,6 +188,9 @@ fn schedule_message(none: NoAccount, model: &str, protocol: Protocol) -> String 
             "the accounts that serve the model {model:?} do not speak this protocol ({}); use the route of theirs",
             protocol.name()
         ),
+        NoAccount::Crowded { .. } => {
+            format!("every account that serves the model {model:?} has more calls to start than may wait")
+        }
         NoAccount::Unavailable { .. } => {
             format!("every account that serves the model {model:?} is unavailable right now")
         }

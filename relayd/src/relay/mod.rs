@@ -140,9 +140,9 @@ pub struct Incomer<'a> {
 /// Relays one call. The reply's body settles the call when it ends or is dropped.
 pub async fn relay(worker: &Arc<Worker>, incomer: Incomer<'_>) -> Result<Response<ReplyBody>, RelayError> {
     let mut call = call::Call::read(&worker.relay, incomer).await?;
-    let settlement = match call.target.operation {
-        Operation::CountTokens => Settlement::unbooked(worker.clone()),
-        Operation::Generate | Operation::Embed => Settlement::booked(worker.clone(), &call),
+    let settlement = match call.is_booked() {
+        true => Settlement::booked(worker.clone(), &call),
+        false => Settlement::unbooked(worker.clone()),
     };
     failover::run(worker, &mut call, settlement).await
 }

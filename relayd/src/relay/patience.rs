@@ -1,14 +1,20 @@
 //! Whether and for how long a call waits for room, and what it says when that was in vain.
 
 use std::fmt;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use shared::domain::limit::Metric;
 use shared::domain::{ApiKey, KeyQueue, QueueBounds};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::queue::{Full, Place, Ticket};
 use super::{Relay, RelayError};
+use crate::directory::Turn;
+
+/// Whoever lines up knows how long it will be; those before it may be this much slower.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// Whether calls wait for limits of concurrency, where their keys say nothing of it.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +26,13 @@ pub struct Queueing {
 }
 
 impl Queueing {
-    /// The bounds within which calls of a key wait; `None` if they do not.
-    fn of(&self, key: &ApiKey) -> Option<QueueBounds> {
+    /// The bounds within which calls of a key wait, if they do, and how long they may wait to be started at an
+    /// account that keeps its calls apart: the operator asked for that one, so it waits unless the key never does.
+    fn of(&self, key: &ApiKey) -> (Option<QueueBounds>, Duration) {
         match key.queue {
-            Some(KeyQueue::Own(bounds)) => Some(bounds),
-            Some(KeyQueue::Off) => None,
-            None => self.is_enabled.then_some(self.bounds),
+            Some(KeyQueue::Own(bounds)) => (Some(bounds), bounds.wait.duration()),
+            Some(KeyQueue::Off) => (None, Duration::ZERO),
+            None => (self.is_enabled.then_some(self.bounds), self.bounds.wait.duration()),
         }
     }
 }
@@ -61,9 +68,20 @@ pub(super) enum Waited {
     Enough(Queued),
 }
 
+/// How a wait to be started ended.
+pub(super) enum Start {
+    /// At once.
+    Now,
+    /// After a while, in which things may have changed.
+    Later,
+    /// Not within the time that the call may wait.
+    Never,
+}
+
 /// How long a call still waits.
 pub(super) struct Patience {
     bounds: Option<QueueBounds>,
+    wait_max: Duration,
     place: Option<Place>,
     deadline: Option<Instant>,
     waited: Duration,
@@ -71,8 +89,8 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn of(relay: &Relay, key: &ApiKey) -> Self {
-        let bounds = relay.settings.queueing.of(key);
-        Self { bounds, place: None, deadline: None, waited: Duration::ZERO }
+        let (bounds, wait_max) = relay.settings.queueing.of(key);
+        Self { bounds, wait_max, place: None, deadline: None, waited: Duration::ZERO }
     }
 
     /// The call's place among those that wait, once it does.
@@ -83,6 +101,11 @@ impl Patience {
     /// How long it has waited by now.
     pub(super) const fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// How long it may still wait.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.map_or(self.wait_max, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// There was room: makes way for the next.
@@ -97,7 +120,7 @@ impl Patience {
             return Ok(Waited::Enough(Queued::No));
         };
         let began = Instant::now();
-        let deadline = *self.deadline.get_or_insert(began + bounds.wait.duration());
+        let deadline = *self.deadline.get_or_insert(began + self.wait_max);
         if began >= deadline {
             return Ok(Waited::Enough(Queued::For(self.waited)));
         }
@@ -117,6 +140,29 @@ impl Patience {
         self.waited += began.elapsed();
         if stopped { Err(RelayError::Stopping) } else { Ok(Waited::Look) }
     }
+
+    /// Waits for its turn to be started.
+    pub(super) async fn start(&mut self, relay: &Relay, turn: Turn) -> Result<Start, RelayError> {
+        let mut start = pin!(turn.start());
+        if is_ready(start.as_mut()).await {
+            return Ok(Start::Now);
+        }
+        let began = Instant::now();
+        let deadline = *self.deadline.get_or_insert(began + self.wait_max) + LATE_MAX;
+        let end = tokio::select! {
+            biased;
+            () = start => Ok(Start::Later),
+            () = relay.stop.cancelled() => Err(RelayError::Stopping),
+            () = sleep_until(deadline) => Ok(Start::Never),
+        };
+        self.waited += began.elapsed();
+        end
+    }
+}
+
+/// Looks at a future once.
+async fn is_ready(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
 }
 
 /// Only what open calls hold comes back by itself.

@@ -79,6 +79,22 @@ impl Settlement {
         }
     }
 
+    /// The account will not be called after all: what was held for it is given back, and of a call that was not
+    /// opened all that was held.
+    pub(super) fn withdraw(&mut self, entry: &AccountEntry) {
+        let Some(book) = &mut self.book else { return };
+        let relay = &self.worker.relay;
+        let is_opened = book.is_opened;
+        for group in book.groups.extract_if(.., |group| !is_opened || *group == entry.limits.group) {
+            relay.directory.store().give_back(book.closed.request, &group);
+            book.closed.bookings.retain(|booking| booking.group != group);
+            relay.queues.released(&group);
+        }
+        if !is_opened {
+            book.left.clear();
+        }
+    }
+
     /// How long the call has waited by now.
     pub(super) fn waited(&mut self, time: Duration) {
         if let Some(book) = &mut self.book {

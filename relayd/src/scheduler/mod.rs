@@ -4,6 +4,8 @@
 pub mod affinity;
 pub mod health;
 
+use std::time::Duration;
+
 use shared::domain::{Account, AccountKind, ApiKey, Family, Protocol, Timestamp};
 
 pub use health::{Cooling, Health};
@@ -21,6 +23,8 @@ pub struct Ask<'a> {
     pub only: Option<AccountKind>,
     /// The account that the session was served by, by position.
     pub affinity: Option<usize>,
+    /// How long the call may wait to be started.
+    pub delay_max: Duration,
     /// Now.
     pub now: Timestamp,
 }
@@ -36,6 +40,8 @@ pub struct Candidate<'a> {
     pub passed: Option<Passed>,
     /// What ails it.
     pub health: Health,
+    /// How long a call that goes to it now has to wait to be started.
+    pub delay: Duration,
     /// Calls that it is serving now.
     pub in_flight: u64,
     /// When it was last chosen.
@@ -68,6 +74,8 @@ pub enum RuledOut {
     Cooling(Cooling),
     /// It was passed over in this call.
     Passed(Passed),
+    /// More calls wait to be started than the call may wait for; until then, if no more come.
+    Crowded(Timestamp),
 }
 
 /// Why no account can serve a call.
@@ -88,6 +96,12 @@ pub enum NoAccount {
         /// What ails the first of them to be usable again; nothing if all are paused or were tried.
         cooling: Option<Cooling>,
     },
+    /// Those that are usable have more calls to start than the call may wait for.
+    #[error("every account that serves this model has too many calls to start")]
+    Crowded {
+        /// When the first of them will have few enough.
+        until: Timestamp,
+    },
 }
 
 /// Why a chosen account was chosen.
@@ -95,7 +109,7 @@ pub enum NoAccount {
 pub enum Chosen {
     /// The session was served by it before.
     Affinity,
-    /// It comes first by priority, load and last use.
+    /// It comes first by priority, next start, load and last use.
     Order,
 }
 
@@ -120,7 +134,11 @@ pub fn rule_out(candidate: &Candidate<'_>, ask: &Ask<'_>) -> Option<RuledOut> {
     if let Some(passed) = candidate.passed {
         return Some(RuledOut::Passed(passed));
     }
-    candidate.health.cooling(ask.now).map(RuledOut::Cooling)
+    if let Some(cooling) = candidate.health.cooling(ask.now) {
+        return Some(RuledOut::Cooling(cooling));
+    }
+    let excess = candidate.delay.checked_sub(ask.delay_max).filter(|excess| !excess.is_zero());
+    excess.map(|excess| RuledOut::Crowded(ask.now.after(excess)))
 }
 
 /// A simulator bound to the key serves every model; real accounts never serve the simulator's.
@@ -133,13 +151,13 @@ fn serves(account: &Account, ask: &Ask<'_>) -> bool {
 }
 
 /// What accounts that can serve a call are ordered by: the least comes first.
-pub type Rank = (u8, u64, Timestamp);
+pub type Rank = (u8, Duration, u64, Timestamp);
 
-/// Where an account stands among others: by priority number, then by what is in flight for its weight, then by
-/// when it was last used.
+/// Where an account stands among others: by priority number, then by when it can start a call, then by what is in
+/// flight for its weight, then by when it was last used.
 pub fn rank(candidate: &Candidate<'_>) -> Rank {
     let load = candidate.in_flight.saturating_mul(1_000) / u64::from(candidate.account.weight.max(1));
-    (candidate.account.priority, load, candidate.last_used)
+    (candidate.account.priority, candidate.delay, load, candidate.last_used)
 }
 
 /// Chooses the account for a call: the session's, while it is usable; else the first by rank. Gives its position.
@@ -170,6 +188,7 @@ pub fn pick<'a>(
 struct Vacancy {
     step: u8,
     cooling: Option<Cooling>,
+    crowded: Option<Timestamp>,
 }
 
 impl Vacancy {
@@ -178,9 +197,12 @@ impl Vacancy {
             RuledOut::OtherRoute | RuledOut::OtherModel => 0,
             RuledOut::OtherProtocol => 1,
             RuledOut::NotPermitted => 2,
-            RuledOut::Paused | RuledOut::Passed(_) | RuledOut::Cooling(_) => 3,
+            RuledOut::Paused | RuledOut::Passed(_) | RuledOut::Cooling(_) | RuledOut::Crowded(_) => 3,
         };
         self.step = self.step.max(step);
+        if let RuledOut::Crowded(until) = reason {
+            self.crowded = Some(self.crowded.map_or(until, |first| first.min(until)));
+        }
         if let RuledOut::Cooling(cooling) = reason
             && self.cooling.is_none_or(|first| cooling.until < first.until)
         {
@@ -189,11 +211,12 @@ impl Vacancy {
     }
 
     fn into_reason(self) -> NoAccount {
-        match self.step {
-            0 => NoAccount::NoModel,
-            1 => NoAccount::NoProtocol,
-            2 => NoAccount::NotPermitted,
-            _ => NoAccount::Unavailable { cooling: self.cooling },
+        match (self.step, self.crowded) {
+            (0, _) => NoAccount::NoModel,
+            (1, _) => NoAccount::NoProtocol,
+            (2, _) => NoAccount::NotPermitted,
+            (_, Some(until)) => NoAccount::Crowded { until },
+            (_, None) => NoAccount::Unavailable { cooling: self.cooling },
         }
     }
 }

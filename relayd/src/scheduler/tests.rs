@@ -9,6 +9,7 @@ use super::health::{Cooldowns, Outcome};
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+const DELAY_MAX: Duration = Duration::from_secs(30);
 
 fn key() -> ApiKey {
     ApiKey {
@@ -51,6 +52,7 @@ fn account(id: &str, kind: AccountKind) -> Account {
         paused: false,
         headers: BTreeMap::new(),
         limits: Vec::new(),
+        gap_ms: 0,
         simulator: None,
         created_at: NOW,
         removed_at: None,
@@ -64,13 +66,26 @@ fn seen(account: &Account) -> Candidate<'_> {
         speaks: true,
         passed: None,
         health: Health::default(),
+        delay: Duration::ZERO,
         in_flight: 0,
         last_used: Timestamp::from_millis(0),
     }
 }
 
+fn delayed(seconds: u64, account: &Account) -> Candidate<'_> {
+    Candidate { delay: Duration::from_secs(seconds), ..seen(account) }
+}
+
 fn ask<'a>(key: &'a ApiKey, model: &'a str) -> Ask<'a> {
-    Ask { key, model, protocol: Protocol::Messages, only: None, affinity: None, now: NOW }
+    Ask {
+        key,
+        model,
+        protocol: Protocol::Messages,
+        only: None,
+        affinity: None,
+        delay_max: DELAY_MAX,
+        now: NOW,
+    }
 }
 
 fn limited(seconds: u64) -> Health {
@@ -96,6 +111,12 @@ fn the_order_is_affinity_priority_load_last_use() {
             1,
         ),
         ("least recently used", vec![Candidate { last_used: later, ..seen(&a) }, seen(&b)], None, 1),
+        ("one that can start at once", vec![delayed(1, &a), Candidate { in_flight: 9, ..seen(&b) }], None, 1),
+        ("the first to start", vec![delayed(9, &a), delayed(2, &b)], None, 1),
+        ("priority before the start", vec![seen(&a), delayed(30, &preferred)], None, 1),
+        ("no longer than it may wait", vec![seen(&a), delayed(31, &preferred)], None, 0),
+        ("session waits for its account", vec![delayed(30, &a), seen(&b)], Some(0), 0),
+        ("session leaves a crowded account", vec![delayed(31, &a), seen(&b)], Some(0), 1),
         ("session keeps its account", vec![seen(&a), seen(&preferred)], Some(0), 0),
         (
             "session leaves a limited account",
@@ -136,6 +157,16 @@ fn the_reason_is_that_of_the_most_fitting_account() {
             ],
             &key,
             NoAccount::Unavailable { cooling: limited(30).cooling(NOW) },
+        ),
+        (
+            "the first to be crowded no longer",
+            vec![
+                delayed(50, &claude),
+                Candidate { health: limited(5), ..seen(&claude) },
+                delayed(40, &claude),
+            ],
+            &key,
+            NoAccount::Crowded { until: NOW.after(Duration::from_secs(10)) },
         ),
     ] {
         assert_eq!(pick(candidates.into_iter(), &ask(key, "claude-opus-5")), Err(expected), "{what}");

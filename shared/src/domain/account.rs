@@ -185,6 +185,9 @@ pub struct Account {
     /// What it may be used for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Milliseconds between the starts of two calls; zero where it does not matter.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gap_ms: u64,
     /// How the simulator behaves; only for accounts of that kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator: Option<SimulatorSettings>,
@@ -196,6 +199,11 @@ pub struct Account {
     /// Fields of newer versions.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, serde_json::Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Priority of an account that was added without one.
@@ -271,6 +279,7 @@ mod tests {
             paused: false,
             headers: BTreeMap::new(),
             limits: Vec::new(),
+            gap_ms: 0,
             simulator: None,
             created_at: Timestamp::from_millis(0),
             removed_at: None,

@@ -90,7 +90,7 @@ fn table(views: &[LimitsView], look: &Look) -> String {
     if views.is_empty() {
         return "keys share no limits; `relayctl limit set` gives them some".to_owned();
     }
-    let mut grid = Grid::new(look, &["of", ">keys", "limit", "standing"]);
+    let mut grid = Grid::new(look, &["of", "?>keys", "??~limit", "~standing"]);
     for view in views {
         for limit in &view.limits {
             grid.row([
@@ -119,7 +119,7 @@ fn events_table(events: &[BudgetEvent], look: &Look) -> String {
     if events.is_empty() {
         return "since its start relayd saw no limit used to the half".to_owned();
     }
-    let mut grid = Grid::new(look, &["when", "of", "name", "limit", ">reached", ">used", "resets"]);
+    let mut grid = Grid::new(look, &["when", "?of", "name", "~limit", ">reached", "??>used", "???resets"]);
     for event in events {
         let tone = if event.percent >= 100 { Tone::Bad } else { Tone::Warning };
         grid.row([
@@ -142,7 +142,7 @@ mod tests {
     use shared::admin::LimitView;
 
     use super::*;
-    use crate::output::tests::PIPE;
+    use crate::output::tests::{PIPE, fits};
 
     fn view(holder: LimitHolder, limits: &[&str]) -> LimitsView {
         let resets_at = Some(PIPE.now.after(Duration::from_secs(3_600)));
@@ -158,6 +158,9 @@ mod tests {
         let text = table(&views, &PIPE);
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.contains("owner Alice") && text.contains("$1.50 used"), "{text}");
+        let team = LimitHolder::Owner("platform-engineering".to_owned());
+        let long = [view(team, &["$500 per month from day 15 at 06:00 in Europe/Berlin on claude-opus-*"])];
+        fits(|look| table(&long, look), &["claude-opus-*:", "Europe/Berlin"]);
         assert!(table(&[], &PIPE).contains("limit set"));
         assert!(cleared(&view(LimitHolder::All, &[]), &PIPE).contains("share no limits any more"));
     }
@@ -174,6 +177,16 @@ mod tests {
             used: 16_100_000_000,
             resets_at: None,
         };
+        let long = BudgetEvent {
+            name: "platform-engineering".to_owned(),
+            limit: "$500 per month from day 15 at 06:00 in Europe/Berlin on claude-opus-*".parse().unwrap(),
+            resets_at: Some(PIPE.now.after(Duration::from_secs(3_600))),
+            ..event.clone()
+        };
+        fits(
+            |look| events_table(std::slice::from_ref(&long), look),
+            &["platform-engineering", "Europe/Berlin"],
+        );
         let text = events_table(&[event], &PIPE);
         assert!(text.contains("80 %") && text.contains("$16.10") && text.contains("alice"), "{text}");
         assert!(events_table(&[], &PIPE).contains("no limit"));

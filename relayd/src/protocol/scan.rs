@@ -198,9 +198,6 @@ impl Extractor {
 
     /// Takes a byte between values.
     fn structure(&mut self, byte: u8, found: &mut impl FnMut(Found<'_>)) {
-        if byte.is_ascii_whitespace() {
-            return;
-        }
         let inner = self.open.last().copied();
         self.state = match (self.state, byte) {
             (State::Key, b'"') => {
@@ -221,6 +218,7 @@ impl Extractor {
                 return self.close(found);
             }
             (State::Value, b'"' | b'{' | b'[' | b'-' | b't' | b'f' | b'n' | b'0'..=b'9') => self.begin(byte),
+            _ if byte.is_ascii_whitespace() => return,
             _ => State::Broken,
         };
     }

@@ -116,6 +116,7 @@ impl Attempt<'_> {
         let (parts, mut body) = response.into_parts();
         let form = form(call, &parts);
         let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
+        let meter = Box::new(meter);
         let first_byte_at = worker.relay.clock.now();
         let reader = settlement.answered(Reader::new(&parts.headers, meter), form, first_byte_at);
         let is_stream = form != ReplyForm::Json && reader.is_plain();

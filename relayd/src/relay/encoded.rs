@@ -14,16 +14,16 @@ const DECODED_BYTES_MAX: u64 = 256 << 20;
 
 /// The reader of one reply.
 pub(super) enum Reader {
-    Plain(Meter),
+    Plain(Box<Meter>),
     Gzip(Box<MultiGzDecoder<Sink>>),
     Deflate(Box<ZlibDecoder<Sink>>),
     /// An encoding that is not understood.
-    Unread(Meter),
+    Unread(Box<Meter>),
 }
 
 /// Where decoded bytes go, until decoding fails or there are too many of them.
 pub(super) struct Sink {
-    meter: Meter,
+    meter: Box<Meter>,
     left: u64,
 }
 
@@ -41,7 +41,7 @@ impl Write for Sink {
 
 impl Reader {
     /// Picks the way to read a reply by its headers.
-    pub(super) fn new(headers: &HeaderMap, meter: Meter) -> Self {
+    pub(super) fn new(headers: &HeaderMap, meter: Box<Meter>) -> Self {
         let encoding = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
         let sink = |meter| Sink { meter, left: DECODED_BYTES_MAX };
         match encoding.as_deref() {

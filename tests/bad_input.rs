@@ -25,6 +25,17 @@ async fn is_unharmed(rig: &mut Rig, peak_max: u64) {
     assert_eq!(rig.daemon.status().await.store.state, "ok");
 }
 
+/// A daemon with room for one large body, and an account.
+async fn small_room() -> Rig {
+    let setup = Setup::default()
+        .set(setting::BODY_BYTES_MAX, MIB)
+        .set(setting::BODY_BYTES_IN_FLIGHT_MAX, MIB)
+        .set(setting::BODY_IDLE_TIMEOUT_MS, 60_000);
+    let rig = Rig::bare(setup).await;
+    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    rig
+}
+
 fn path(protocol: Protocol) -> String {
     Call::new(protocol, "m").path()
 }
@@ -204,12 +215,7 @@ async fn many_large_bodies_at_once_stay_within_the_nodes_bound() {
 
 #[tokio::test]
 async fn bodies_that_are_open_share_the_nodes_room() {
-    let setup = Setup::default()
-        .set(setting::BODY_BYTES_MAX, MIB)
-        .set(setting::BODY_BYTES_IN_FLIGHT_MAX, MIB)
-        .set(setting::BODY_IDLE_TIMEOUT_MS, 60_000);
-    let rig = Rig::bare(setup).await;
-    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    let rig = small_room().await;
     let large = Call::new(Protocol::Messages, "m").prompt("x".repeat(400_000));
     rig.client.call(&large).await.expect(200);
 
@@ -240,12 +246,7 @@ async fn bodies_that_are_open_share_the_nodes_room() {
 
 #[tokio::test]
 async fn slow_uploads_hold_only_what_they_have_sent() {
-    let setup = Setup::default()
-        .set(setting::BODY_BYTES_MAX, MIB)
-        .set(setting::BODY_BYTES_IN_FLIGHT_MAX, MIB)
-        .set(setting::BODY_IDLE_TIMEOUT_MS, 60_000);
-    let rig = Rig::bare(setup).await;
-    rig.add(AccountKind::ClaudeConsole, "claude").await;
+    let rig = small_room().await;
     let body = Call::new(Protocol::Messages, "slow").prompt("x".repeat(900_000)).body();
     let (beginning, rest) = body.split_at(1_000);
     let mut slow = Vec::new();

@@ -81,7 +81,8 @@ pub(crate) fn advised(mut error: clap::Error, args: &[OsString]) -> clap::Error 
     let mut pairs = words.windows(2).map(|pair| (pair[0], pair[1]));
     let meant = pairs.find(|(flag, value)| {
         let is_blamed = value.starts_with(&told) || told.split(' ').next() == Some(flag);
-        is_blamed && value.starts_with('-') && takes_value(&command, flag) && !is_flag(&command, value)
+        let takes_value = flag_of(&command, flag).is_some_and(|arg| arg.get_action().takes_values());
+        is_blamed && value.starts_with('-') && takes_value && flag_of(&command, value).is_none()
     });
     if let Some((flag, value)) = meant {
         let advice = format!("a value that begins with a hyphen is written {flag}={value}");
@@ -102,18 +103,10 @@ fn called(words: &[&str]) -> clap::Command {
     command
 }
 
-fn is_flag(command: &clap::Command, word: &str) -> bool {
-    command
-        .get_arguments()
-        .any(|arg| arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long)))
-}
-
-fn takes_value(command: &clap::Command, word: &str) -> bool {
-    let mut arguments = command.get_arguments();
-    arguments.any(|arg| {
-        arg.get_action().takes_values()
-            && arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
-    })
+/// The flag of a command that a word is the long name of.
+fn flag_of<'a>(command: &'a clap::Command, word: &str) -> Option<&'a clap::Arg> {
+    let long = word.strip_prefix("--")?;
+    command.get_arguments().find(|arg| arg.get_long() == Some(long))
 }
 
 #[cfg(test)]

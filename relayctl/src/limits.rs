@@ -64,7 +64,7 @@ pub(crate) fn standing(view: &LimitView, look: &Look) -> Cell {
 /// An amount of what a limit counts.
 pub(crate) fn amount_of(metric: Metric, amount: u64) -> String {
     match metric {
-        Metric::Cost => NanoUsd::from_nanos(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
+        Metric::Cost => NanoUsd::from_counted(amount).to_string(),
         Metric::Requests | Metric::Tokens | Metric::Concurrent => format::count(amount),
     }
 }

@@ -111,9 +111,9 @@ pub(crate) async fn run(ctl: &Ctl, command: PricingCommand) -> Result<(), Failur
 }
 
 fn setting(model: String, prices: Vec<ClassPrice>) -> SetPrice {
-    let decimal = |price: NanoUsd| price.to_string().replacen('$', "", 1);
-    let prices =
-        prices.into_iter().map(|ClassPrice { class, price }| (class.name().to_owned(), price.map(decimal)));
+    let prices = prices
+        .into_iter()
+        .map(|ClassPrice { class, price }| (class.name().to_owned(), price.map(NanoUsd::to_decimal)));
     SetPrice { model, prices: prices.collect() }
 }
 

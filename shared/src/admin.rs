@@ -332,6 +332,16 @@ pub enum LimitHolder {
     All,
 }
 
+impl LimitHolder {
+    /// The owner's name, or `all`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Owner(owner) => owner,
+            Self::All => "all",
+        }
+    }
+}
+
 /// A limit is used to the half, to four fifths or wholly.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BudgetEvent {

@@ -17,7 +17,7 @@ impl Admin {
         let journal = self.ledger.view();
         let snapshot = self.directory.snapshot();
         let keys = snapshot.keys().iter().filter(|entry| entry.key.deleted_at.is_none()).count();
-        let lined_up: usize = self.directory.snapshot().accounts().iter().map(|entry| entry.waiting()).sum();
+        let lined_up: usize = snapshot.accounts().iter().map(|entry| entry.waiting()).sum();
         Ok(StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

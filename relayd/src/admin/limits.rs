@@ -18,13 +18,10 @@ impl Admin {
 
     pub(super) async fn set_limits(&self, call: SetLimits, peer: Peer) -> Result<LimitsView, AdminError> {
         let SetLimits { holder, limits } = call;
-        let name = match &holder {
-            LimitHolder::Owner(owner) => {
-                check_name(owner)?;
-                owner.as_str()
-            }
-            LimitHolder::All => "all",
-        };
+        if let LimitHolder::Owner(owner) = &holder {
+            check_name(owner)?;
+        }
+        let name = holder.name();
         let action = if limits.is_empty() { "limits.clear" } else { "limits.set" };
         let audit = self.audit(peer, action, name, name, vec!["limits".to_owned()]);
         self.directory.put_limits(&holder, limits, audit).await?;

@@ -107,14 +107,6 @@ fn id(holder: &LimitHolder) -> String {
     }
 }
 
-/// Who shares limits, for people.
-pub(super) fn name(holder: &LimitHolder) -> &str {
-    match holder {
-        LimitHolder::Owner(owner) => owner,
-        LimitHolder::All => "all",
-    }
-}
-
 /// `None` for a holder of a kind that this version does not know.
 fn holder(id: &str) -> Option<LimitHolder> {
     match id.strip_prefix("owner:") {

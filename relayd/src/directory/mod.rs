@@ -185,7 +185,7 @@ impl Snapshot {
         let shared = || {
             let mut sets = self.shared_limits.all().into_iter();
             let (holder, limits) = sets.find(|(_, set)| set.group == *group)?;
-            Some(Holder { id: None, name: limits::name(holder), limits })
+            Some(Holder { id: None, name: holder.name(), limits })
         };
         key.or_else(account).or_else(shared)
     }

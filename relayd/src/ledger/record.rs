@@ -12,8 +12,8 @@ use crate::store::{Booking, Closed, End, Rates};
 /// What a model's name may have; longer names are cut before they are written.
 pub(super) const MODEL_BYTES_MAX: usize = 256;
 
-/// A request that was admitted. CBOR array, which only grows at its
-/// end; what is not known there is skipped.
+/// A request that was admitted. CBOR array, which only grows at its end; what is not known there
+/// is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Opened {
@@ -71,8 +71,8 @@ pub struct Opened {
     pub queued_ms: u64,
 }
 
-/// An account that is about to be tried. CBOR array, which only grows at its
-/// end; what is not known there is skipped.
+/// An account that is about to be tried. CBOR array, which only grows at its end; what is not known there
+/// is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Attempt {

@@ -131,7 +131,7 @@ struct Plain(Metric, u64);
 impl fmt::Display for Plain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Metric::Cost => NanoUsd::from_nanos(i64::try_from(self.1).unwrap_or(i64::MAX)).fmt(f),
+            Metric::Cost => NanoUsd::from_counted(self.1).fmt(f),
             Metric::Requests | Metric::Tokens | Metric::Concurrent => self.1.fmt(f),
         }
     }

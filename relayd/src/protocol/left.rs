@@ -68,7 +68,7 @@ pub fn left_headers(
         Metric::Concurrent => return None,
     };
     let amount = |amount: u64| match left.metric {
-        Metric::Cost => dollars(amount).parse().ok(),
+        Metric::Cost => NanoUsd::from_counted(amount).to_decimal().parse().ok(),
         Metric::Requests | Metric::Tokens | Metric::Concurrent => Some(HeaderValue::from(amount)),
     };
     let reset = left.resets_at.and_then(|at| match left.metric {
@@ -77,10 +77,6 @@ pub fn left_headers(
     });
     let [limit, remaining, resets] = names;
     Some([(limit, amount(left.limit)), (remaining, amount(left.left)), (resets, reset)])
-}
-
-fn dollars(nanos: u64) -> String {
-    NanoUsd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)).to_string().replacen('$', "", 1)
 }
 
 /// A length of time as OpenAI writes it: `1h2m3s`, `6m0s`, `12s`.

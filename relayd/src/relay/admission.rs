@@ -103,12 +103,11 @@ impl Book {
         } else {
             (self.estimate, self.estimated)
         };
-        let nanos = |amount: shared::domain::NanoUsd| u64::try_from(amount.as_nanos()).unwrap_or(0);
         let amount = |likely: u64, worst: u64| Amount { likely, worst: worst.max(likely) };
         Needs {
             tokens: amount(self.estimate.tokens(), worst_usage.tokens()),
-            cost: amount(nanos(cost.total), nanos(worst.cost.total)),
-            rated: amount(nanos(rated), nanos(worst.rated)),
+            cost: amount(cost.total.as_counted(), worst.cost.total.as_counted()),
+            rated: amount(rated.as_counted(), worst.rated.as_counted()),
             is_priced: !cost.unpriced && !worst.cost.unpriced,
         }
     }

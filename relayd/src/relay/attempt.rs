@@ -116,9 +116,8 @@ impl Attempt<'_> {
         let (parts, mut body) = response.into_parts();
         let form = form(call, &parts);
         let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
-        let meter = Box::new(meter);
         let first_byte_at = worker.relay.clock.now();
-        let reader = settlement.answered(Reader::new(&parts.headers, meter), form, first_byte_at);
+        let reader = settlement.answered(Reader::new(&parts.headers, Box::new(meter)), form, first_byte_at);
         let is_stream = form != ReplyForm::Json && reader.is_plain();
         let mut held = Vec::new();
         let mut held_bytes = 0;

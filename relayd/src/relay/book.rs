@@ -100,7 +100,7 @@ impl Book {
                 _ if is_more => 0,
                 Metric::Requests | Metric::Concurrent => booking.amount,
                 Metric::Tokens => used.0,
-                Metric::Cost => u64::try_from(used.1.as_nanos()).unwrap_or(0),
+                Metric::Cost => used.1.as_counted(),
             };
         }
     }
@@ -149,7 +149,7 @@ impl Holder {
         match group {
             _ if served == Some(group) => Self::Account { served: true },
             _ if group.is_account() => Self::Account { served: false },
-            _ if *group == GroupId::of_all() => Self::All,
+            _ if group.is_all() => Self::All,
             _ => Self::Keys,
         }
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use shared::domain::limit::CalendarUnit;
 use shared::domain::{
-    AccountId, Multiplier, NanoUsd, Operation, Provenance, Rates, Timestamp, Usage, UsageClass, Zone,
+    AccountId, Multiplier, NanoUsd, Operation, Provenance, Rates, RequestId, Timestamp, Usage, UsageClass,
+    Zone,
 };
 
 use super::admission::{Admission, Asker};
@@ -15,7 +16,7 @@ use super::book::Book;
 use super::call::Call;
 use super::encoded::Reader;
 use super::tariff::Charge;
-use super::{RelayError, Worker};
+use super::{Relay, RelayError, Worker};
 use crate::directory::{AccountEntry, InFlight};
 use crate::ledger::{Attempt, JournalError, Opened};
 use crate::limits;
@@ -83,13 +84,11 @@ impl Settlement {
     /// opened all that was held.
     pub(super) fn withdraw(&mut self, entry: &AccountEntry) {
         let Some(book) = &mut self.book else { return };
-        let relay = &self.worker.relay;
         let is_opened = book.is_opened;
-        for group in book.groups.extract_if(.., |group| !is_opened || *group == entry.limits.group) {
-            relay.directory.store().give_back(book.closed.request, &group);
-            book.closed.bookings.retain(|booking| booking.group != group);
-            relay.queues.released(&group);
-        }
+        let given_back: Vec<_> =
+            book.groups.extract_if(.., |group| !is_opened || *group == entry.limits.group).collect();
+        book.closed.bookings.retain(|booking| !given_back.contains(&booking.group));
+        self.worker.relay.give_back(book.closed.request, &given_back);
         if !is_opened {
             book.left.clear();
         }
@@ -155,8 +154,7 @@ impl Settlement {
         let Some(book) = &mut self.book else { return };
         book.closed.first_byte_at = None;
         if book.groups.contains(&entry.limits.group) {
-            self.worker.relay.directory.store().release(book.closed.request, &entry.limits.group);
-            self.worker.relay.queues.released(&entry.limits.group);
+            self.worker.relay.release(book.closed.request, std::slice::from_ref(&entry.limits.group));
         }
         if may_have_worked && let Some(tariff) = &book.tariff {
             book.closed.given_up.push(GivenUp {
@@ -206,10 +204,8 @@ impl Drop for Settlement {
         let relay = &self.worker.relay;
         relay.in_flight.fetch_sub(1, Ordering::Relaxed);
         let Some(book) = &mut self.book else { return };
-        let store = relay.directory.store();
         if !book.is_opened {
-            book.groups.iter().for_each(|group| store.give_back(book.closed.request, group));
-            book.groups.iter().for_each(|group| relay.queues.released(group));
+            relay.give_back(book.closed.request, &book.groups);
             return;
         }
         let now = relay.clock.now();
@@ -218,8 +214,7 @@ impl Drop for Settlement {
             cut_off(&mut book.closed);
         }
         self.worker.lane.close(&book.closed);
-        book.groups.iter().for_each(|group| store.release(book.closed.request, group));
-        book.groups.iter().for_each(|group| relay.queues.released(group));
+        relay.release(book.closed.request, &book.groups);
         let closed = &book.closed;
         if closed.provenance == Provenance::Measured && closed.operation == Operation::Generate {
             relay.directory.averages().note(&closed.model, closed.usage[UsageClass::Output]);
@@ -227,6 +222,22 @@ impl Drop for Settlement {
         if relay.settings.log_requests {
             log(closed);
         }
+    }
+}
+
+impl Relay {
+    /// Lets go of what a call holds in these groups by leases; whoever waits there looks for room.
+    fn release(&self, request: RequestId, groups: &[GroupId]) {
+        let store = self.directory.store();
+        groups.iter().for_each(|group| store.release(request, group));
+        groups.iter().for_each(|group| self.queues.released(group));
+    }
+
+    /// Lets go of all that a call holds in these groups; whoever waits there looks for room.
+    fn give_back(&self, request: RequestId, groups: &[GroupId]) {
+        let store = self.directory.store();
+        groups.iter().for_each(|group| store.give_back(request, group));
+        groups.iter().for_each(|group| self.queues.released(group));
     }
 }
 

@@ -123,7 +123,7 @@ async fn limits(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Vec<Val
 /// Calls and tokens are numbers, money is a text of dollars.
 fn amount(metric: Metric, amount: u64) -> Value {
     match metric {
-        Metric::Cost => json!(NanoUsd::from_nanos(i64::try_from(amount).unwrap_or(i64::MAX))),
+        Metric::Cost => json!(NanoUsd::from_counted(amount)),
         Metric::Requests | Metric::Tokens | Metric::Concurrent => amount.into(),
     }
 }

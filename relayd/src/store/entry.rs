@@ -62,8 +62,8 @@ impl Entry {
     }
 }
 
-/// The end of a request: its ledger row, and what is to be booked. CBOR array, which only grows at its
-/// end; what is not known there is skipped.
+/// The end of a request: its ledger row, and what is to be booked. CBOR array, which only grows at its end;
+/// what is not known there is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Closed {

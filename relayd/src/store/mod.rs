@@ -88,6 +88,8 @@ pub struct Write {
 pub struct GroupId(Arc<str>);
 
 impl GroupId {
+    const ALL: &str = "all";
+
     /// The counters of one API key.
     pub fn of_key(key: &KeyId) -> Self {
         Self(format!("key:{key}").into())
@@ -100,12 +102,17 @@ impl GroupId {
 
     /// The counters of everything.
     pub fn of_all() -> Self {
-        Self("all".into())
+        Self(Self::ALL.into())
     }
 
     /// The counters of one account.
     pub fn of_account(account: &AccountId) -> Self {
         Self(format!("account:{account}").into())
+    }
+
+    /// Whether these are the counters of everything.
+    pub fn is_all(&self) -> bool {
+        &*self.0 == Self::ALL
     }
 
     /// Whether these are the counters of an account.

@@ -29,6 +29,21 @@ impl NanoUsd {
         self.0
     }
 
+    /// Takes nano-dollars as limits and their counters have them; what is too much is the most there is.
+    pub fn from_counted(nanos: u64) -> Self {
+        Self(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+
+    /// The amount as limits and their counters have it; less than nothing is nothing.
+    pub fn as_counted(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(0)
+    }
+
+    /// The dollars without their sign: `0.05`, `-1.50`.
+    pub fn to_decimal(self) -> String {
+        self.to_string().replacen('$', "", 1)
+    }
+
     /// The amount times a multiplier, rounded half away from zero.
     #[must_use]
     pub fn times(self, multiplier: Multiplier) -> Self {
@@ -151,7 +166,7 @@ impl FromStr for NanoUsd {
 /// A decimal string of dollars without sign or currency (`"0.000123"`), so that no reader rounds it.
 impl Serialize for NanoUsd {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.to_string().replacen('$', "", 1))
+        serializer.serialize_str(&self.to_decimal())
     }
 }
 
@@ -160,6 +175,16 @@ read_by_text!(NanoUsd);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_have_amounts_from_nothing_up() {
+        for (counted, nanos) in [(0, 0), (1, 1), (i64::MAX as u64, i64::MAX), (u64::MAX, i64::MAX)] {
+            assert_eq!(NanoUsd::from_counted(counted), NanoUsd::from_nanos(nanos), "{counted}");
+        }
+        for (nanos, counted) in [(i64::MIN, 0), (-1, 0), (0, 0), (i64::MAX, i64::MAX as u64)] {
+            assert_eq!(NanoUsd::from_nanos(nanos).as_counted(), counted, "{nanos}");
+        }
+    }
 
     #[test]
     fn amounts_print_and_parse() {

@@ -12,7 +12,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.metric, self.amount) {
             (Metric::Cost, nanos) => {
-                let dollars = NanoUsd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)).to_string();
+                let dollars = NanoUsd::from_counted(nanos).to_string();
                 f.write_str(dollars.strip_suffix(".00").unwrap_or(&dollars))?;
             }
             (Metric::Requests, 1) => f.write_str("1 request")?,

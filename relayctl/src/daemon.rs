@@ -78,10 +78,10 @@ fn status_text(status: &StatusView, look: &Look) -> String {
 
 fn calls(status: &StatusView) -> String {
     let open = format::several(status.in_flight, "call");
-    match status.waiting {
-        0 => open,
-        waiting => format!("{open} ({} waiting)", format::count(waiting)),
-    }
+    let parts = [(status.waiting, "waiting"), (status.draining, "draining")];
+    let parts = parts.into_iter().filter(|(calls, _)| *calls > 0);
+    let parts: Vec<String> = parts.map(|(calls, what)| format!("{} {what}", format::count(calls))).collect();
+    if parts.is_empty() { open } else { format!("{open} ({})", parts.join(", ")) }
 }
 
 fn audit_table(entries: &[AuditEntry], look: &Look) -> String {
@@ -130,6 +130,7 @@ mod tests {
             journal: JournalView { epoch: 3, unshipped: 0, bytes: 2_048, set_aside },
             in_flight: 3,
             waiting: 2,
+            draining: 1,
             connections: 1,
             keys: 2,
             damaged: damaged.iter().map(|id| (*id).to_owned()).collect(),
@@ -138,7 +139,7 @@ mod tests {
         let text = status_text(&status("ok", 0, &[]), &PIPE);
         assert!(text.contains("embedded, ok") && text.contains("2.0 KiB"), "{text}");
         assert!(!text.contains("set aside") && !text.contains("damaged"), "{text}");
-        assert!(text.contains("3 calls (2 waiting), 1 connection"), "{text}");
+        assert!(text.contains("3 calls (2 waiting, 1 draining), 1 connection"), "{text}");
         let text = status_text(&status("read only", 2, &["key_1"]), &PIPE);
         fits(|look| status_text(&status("read only", 2, &["key_1"]), look), &["/data"]);
         assert!(text.contains("embedded, read only") && text.contains("2 records could not"), "{text}");

@@ -26,7 +26,7 @@ use crate::jobs;
 use crate::keyfile::{self, KeyFileError};
 use crate::ledger::{self, Lane, Ledger, LedgerError, Watch};
 use crate::logging::{self, LogError};
-use crate::relay::{self, BodyBudget, Queueing, Relay};
+use crate::relay::{self, BodyBudget, DrainBounds, Drains, Queueing, Relay};
 use crate::scheduler::health::Cooldowns;
 use crate::server::{self, Connections, RequestIds};
 use crate::store::embedded::Embedded;
@@ -137,7 +137,8 @@ impl Daemon {
         let listeners = workers::bind(&config.server.listen)?;
         let fleet = fleet(config, clock.clone(), directory.clone())?;
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let (connections, queues) = (fleet.connections.clone(), fleet.relay.queues.clone());
+        let (connections, queues, drains) =
+            (fleet.connections.clone(), fleet.relay.queues.clone(), fleet.relay.drains.clone());
         let events = Arc::new(Events::default());
         let budgets = Budgets { directory: directory.clone(), events: events.clone(), clock: clock.clone() };
         let admin = Admin {
@@ -149,6 +150,7 @@ impl Daemon {
             key_prefix: config.auth.key_prefix.clone(),
             in_flight: fleet.relay.in_flight.clone(),
             waiting: Box::new(move || queues.waiting()),
+            draining: Box::new(move || drains.running()),
             connections: Box::new(move || connections.open()),
             stop: stop.clone(),
             about: About {
@@ -200,6 +202,7 @@ fn fleet(config: &Config, clock: Clock, directory: Arc<Directory>) -> Result<Fle
         in_flight: Arc::new(AtomicU64::new(0)),
         abort: CancellationToken::new(),
         queues: Arc::default(),
+        drains: Arc::new(Drains::new(drain_bounds(config))),
         stop: CancellationToken::new(),
     };
     let failures_max = u32::try_from(config.auth.failures_max).unwrap_or(u32::MAX);
@@ -363,6 +366,7 @@ fn relay_settings(config: &Config) -> relay::Settings {
         cooldowns: cooldowns(config),
         hold_ttl: config.limits.hold_ttl_ms.duration(),
         queueing: queueing(config),
+        on_disconnect: config.disconnect.on_disconnect,
         allows_unpriced: config.limits.unpriced == Unpriced::Allow,
         rates: rates(config),
         log_requests: config.log.requests,
@@ -374,6 +378,16 @@ fn queueing(config: &Config) -> Queueing {
     let size_max = u32::try_from(size_max).unwrap_or(QueueBounds::SIZE_MAX);
     let wait = Delay::from_millis(wait_ms.get()).unwrap_or(Delay::MAX);
     Queueing { is_enabled: enabled, bounds: QueueBounds { size_max, wait } }
+}
+
+const fn drain_bounds(config: &Config) -> DrainBounds {
+    let disconnect = &config.disconnect;
+    DrainBounds {
+        calls_max: disconnect.drains_max,
+        time: disconnect.drain_ms.duration(),
+        tokens_max: disconnect.drain_tokens_max,
+        bytes_max: disconnect.drain_bytes_max,
+    }
 }
 
 fn rates(config: &Config) -> relay::Rates {

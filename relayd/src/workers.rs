@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Throttle;
 use crate::ledger::Lane;
@@ -101,8 +102,15 @@ pub(crate) fn start(
     let (stop, abort) = (fleet.relay.stop.clone(), fleet.relay.abort.clone());
     let mut crew = Crew { threads: Vec::new(), stop, abort };
     for (number, lane) in lanes.into_iter().enumerate() {
-        let worker =
-            Worker { relay: fleet.relay.clone(), lane, upstream: Upstream::new(&fleet.upstream, &fleet.tls) };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Start)?;
+        let worker = Worker {
+            relay: fleet.relay.clone(),
+            lane,
+            upstream: Upstream::new(&fleet.upstream, &fleet.tls),
+            runtime: runtime.handle().clone(),
+            tasks: TaskTracker::new(),
+        };
         let server = Arc::new(Server {
             worker: Arc::new(worker),
             ids: fleet.ids.clone(),
@@ -111,8 +119,6 @@ pub(crate) fn start(
         });
         let sockets: io::Result<Vec<_>> = listeners.sockets.iter().map(TcpListener::try_clone).collect();
         let sockets = sockets.map_err(WorkerError::Start)?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Start)?;
         let serving =
             serve(server, sockets, fleet.connections.clone(), crew.stop.clone(), crew.abort.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -128,19 +134,19 @@ async fn serve(
     stop: CancellationToken,
     abort: CancellationToken,
 ) {
-    let tracker = tokio_util::task::TaskTracker::new();
+    let tasks = server.worker.tasks.clone();
     for socket in sockets {
         let listener = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
         match listener {
             Ok(listener) => {
                 let (stop, abort) = (stop.clone(), abort.clone());
-                tracker.spawn(server::serve(server.clone(), listener, connections.clone(), stop, abort));
+                tasks.spawn(server::serve(server.clone(), listener, connections.clone(), stop, abort));
             }
             Err(error) => tracing::error!(%error, "a worker cannot accept"),
         }
     }
-    tracker.close();
-    tracker.wait().await;
+    tasks.close();
+    tasks.wait().await;
 }
 
 impl Crew {

@@ -120,6 +120,9 @@ pub struct StatusView {
     /// Calls among them that wait for room or for their turn.
     #[serde(default)]
     pub waiting: u64,
+    /// Calls among them whose clients have left, and whose replies are read to their ends.
+    #[serde(default)]
+    pub draining: u64,
     /// Client connections that are open now.
     pub connections: u64,
     /// API keys that are not deleted.

@@ -34,6 +34,7 @@ impl Admin {
             },
             in_flight: self.in_flight.load(Ordering::Relaxed),
             waiting: (self.waiting)() + lined_up as u64,
+            draining: (self.draining)(),
             connections: (self.connections)() as u64,
             keys: keys as u64,
             damaged: snapshot.damaged().to_vec(),

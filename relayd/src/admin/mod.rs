@@ -62,6 +62,8 @@ pub struct Admin {
     pub in_flight: Arc<AtomicU64>,
     /// Calls among them that wait.
     pub waiting: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Calls among them whose clients have left.
+    pub draining: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Client connections that are open now.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Told to drain and end.

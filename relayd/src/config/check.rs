@@ -51,7 +51,7 @@ type Bounded = (&'static str, u64, u64, u64);
 
 /// Every number of the configuration.
 pub(super) fn numbers(config: &Config) -> Vec<Bounded> {
-    [server(config).as_slice(), &calls(config), &rests(config), &records(config)].concat()
+    [server(config).as_slice(), &calls(config), &rests(config), &waits(config), &records(config)].concat()
 }
 
 fn server(config: &Config) -> [Bounded; 11] {
@@ -101,7 +101,7 @@ fn rests(config: &Config) -> [Bounded; 6] {
     ]
 }
 
-fn records(config: &Config) -> [Bounded; 12] {
+fn records(config: &Config) -> [Bounded; 10] {
     let (journal, ledger, log) = (&config.journal, &config.ledger, &config.log);
     [
         ("journal.sync_ms", journal.sync_ms.get(), 1, 10 * SECOND_MS),
@@ -114,9 +114,19 @@ fn records(config: &Config) -> [Bounded; 12] {
         ("ledger.rollups_keep_days", ledger.rollups_keep_days, 0, CENTURY_DAYS),
         ("log.file_bytes_max", log.file_bytes_max, 4 * KIB, TIB),
         ("log.files_max", size(log.files_max), 1, 1_000),
-        ("queue.size_max", size(config.queue.size_max), 1, QueueBounds::SIZE_MAX.into()),
-        ("queue.wait_ms", config.queue.wait_ms.get(), 1, Delay::MAX.as_millis()),
         ("limits.hold_ttl_ms", config.limits.hold_ttl_ms.get(), 5 * SECOND_MS, HOUR_MS),
+    ]
+}
+
+fn waits(config: &Config) -> [Bounded; 6] {
+    let (queue, disconnect) = (&config.queue, &config.disconnect);
+    [
+        ("queue.size_max", size(queue.size_max), 1, QueueBounds::SIZE_MAX.into()),
+        ("queue.wait_ms", queue.wait_ms.get(), 1, Delay::MAX.as_millis()),
+        ("disconnect.drains_max", size(disconnect.drains_max), 1, 100_000),
+        ("disconnect.drain_ms", disconnect.drain_ms.get(), 1, DAY_MS),
+        ("disconnect.drain_tokens_max", disconnect.drain_tokens_max, 1, 1_000_000_000),
+        ("disconnect.drain_bytes_max", disconnect.drain_bytes_max, KIB, 4 * GIB),
     ]
 }
 

@@ -19,8 +19,8 @@ use source::Entry;
 
 pub use error::{ConfigError, Place};
 pub use section::{
-    Affinity, Auth, Failover, Health, Journal, Ledger, Limits, Log, Queue, Rates, Secrets, Server, Store,
-    Upstream,
+    Affinity, Auth, Disconnect, Failover, Health, Journal, Ledger, Limits, Log, Queue, Rates, Secrets,
+    Server, Store, Upstream,
 };
 pub use value::{Cors, LogFormat, Network, StoreUrl, Unpriced};
 
@@ -52,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether calls wait for limits of concurrency.
     pub queue: Queue,
+    /// What becomes of a call whose client leaves.
+    pub disconnect: Disconnect,
     /// What keys' holders are charged.
     pub rates: Rates,
     /// How secrets are sealed.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::domain::Zone;
+use shared::domain::{OnDisconnect, Zone};
 
 use super::value::{Cors, LogFormat, LogLevel, Millis, Network, Rate, StoreUrl, Unpriced};
 
@@ -328,6 +328,34 @@ pub struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         Self { enabled: false, size_max: 100, wait_ms: Millis::new(30_000) }
+    }
+}
+
+/// `[disconnect]`: what becomes of a call whose client leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Disconnect {
+    /// What becomes of calls whose keys say nothing of it.
+    pub on_disconnect: OnDisconnect,
+    /// Calls that are drained at the same time.
+    pub drains_max: usize,
+    /// How long one of them is drained.
+    pub drain_ms: Millis,
+    /// Tokens of its answer that are waited for.
+    pub drain_tokens_max: u64,
+    /// Bytes of its reply that are read.
+    pub drain_bytes_max: u64,
+}
+
+impl Default for Disconnect {
+    fn default() -> Self {
+        Self {
+            on_disconnect: OnDisconnect::Abort,
+            drains_max: 64,
+            drain_ms: Millis::new(5 * MINUTE_MS),
+            drain_tokens_max: 32_000,
+            drain_bytes_max: 32 * 1024 * 1024,
+        }
     }
 }
 

@@ -174,6 +174,19 @@ const fn end_told(end: End, reading: &Reading) -> End {
     }
 }
 
+/// Tokens of a stream's answer so far: as many as would be booked if it ended now. Gemini's figures run along, and
+/// count thoughts that are not shown; the others come when all is written.
+pub(super) fn answer_tokens(protocol: Protocol, reading: &Reading, form: ReplyForm) -> u64 {
+    let told = reading.usage.filter(|_| protocol == Protocol::GenerateContent);
+    match form {
+        ReplyForm::Json => 0,
+        ReplyForm::EventStream | ReplyForm::JsonArrayStream => {
+            let passed = reading.answer_bytes.div_ceil(bytes_per_token(form));
+            passed.max(told.map_or(0, |usage| usage[UsageClass::Output]))
+        }
+    }
+}
+
 /// How many bytes of a reply stand for one token of its answer, roughly: in a stream, each event wraps a few
 /// letters in a hundred bytes of JSON.
 const fn bytes_per_token(form: ReplyForm) -> u64 {
@@ -191,4 +204,32 @@ fn prompt_of(estimate: &Usage) -> Usage {
 fn bounded(name: &str) -> String {
     const MODEL_BYTES_MAX: usize = 256;
     name[..name.floor_char_boundary(MODEL_BYTES_MAX)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_streams_are_counted_as_they_come() {
+        use Protocol::{ChatCompletions, GenerateContent, Messages, Responses};
+        use ReplyForm::{EventStream, Json, JsonArrayStream};
+        for (protocol, form, bytes, told, expected) in [
+            (Messages, EventStream, 0, None, 0),
+            (Messages, EventStream, 61, None, 2),
+            // Its figures come when all is written: there is nothing left to be bounded.
+            (Messages, EventStream, 600, Some(5_000), 10),
+            (ChatCompletions, EventStream, 600, Some(5_000), 10),
+            (Responses, EventStream, 600, Some(5_000), 10),
+            // These run along, and tell of thoughts that are not shown.
+            (GenerateContent, EventStream, 600, Some(5_000), 5_000),
+            (GenerateContent, JsonArrayStream, 600, Some(5), 10),
+            // It is all written when it comes.
+            (GenerateContent, Json, 600_000, Some(5_000), 0),
+        ] {
+            let usage = told.map(|tokens| Usage::of(&[(UsageClass::Output, tokens)]));
+            let reading = Reading { usage, answer_bytes: bytes, ..Reading::default() };
+            assert_eq!(answer_tokens(protocol, &reading, form), expected, "{protocol:?} {form:?} {bytes}");
+        }
+    }
 }

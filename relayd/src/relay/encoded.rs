@@ -57,6 +57,11 @@ impl Reader {
         matches!(self, Self::Plain(_))
     }
 
+    /// Whether its encoding is understood.
+    pub(super) const fn is_read(&self) -> bool {
+        !matches!(self, Self::Unread(_))
+    }
+
     /// Looks at the next bytes. After a failure the decoder takes nothing more, and what was read stands.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         match self {

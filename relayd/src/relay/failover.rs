@@ -13,6 +13,7 @@ use super::account::Origin;
 use super::admission::{Admission, Asker};
 use super::attempt::{Attempt, Attempted, Fault, Refusal, Reply, Told};
 use super::call::Call;
+use super::drain::AttendedReply;
 use super::failure::seconds_until;
 use super::patience::{Patience, Start, Waited};
 use super::queue::Full;
@@ -53,7 +54,11 @@ pub(super) async fn run(
     match run.deliver(&mut settlement).await {
         Ok(Delivery::Reply(reply, entry)) => {
             let origin = Origin { relay: worker.relay.clone(), entry, fingerprint: call.fingerprint() };
-            Ok(tapped(call, *reply, origin, settlement))
+            let is_attended = settlement.is_attended();
+            Ok(tapped(call, *reply, origin, settlement).map(|tap| match is_attended {
+                true => ReplyBody::Attended(AttendedReply::new(worker.clone(), tap)),
+                false => ReplyBody::Tap(tap),
+            }))
         }
         Ok(Delivery::Refusal(refusal)) => {
             settlement.failed(refusal.parts.status.as_u16());
@@ -108,7 +113,8 @@ impl Run<'_> {
             let now = relay.clock.now();
             let taken = now.since(self.call.opened_at).saturating_sub(self.patience.waited());
             let is_late = taken >= relay.settings.failover_total;
-            if is_late || self.faults.len() >= relay.settings.attempts_max {
+            let is_enough = self.faults.len() >= relay.settings.attempts_max || settlement.is_abandoned();
+            if is_late || is_enough {
                 return self.hopeless(None, now);
             }
         }
@@ -327,7 +333,7 @@ fn is_about_our_credential(outcome: &Outcome, refusal: &Refusal) -> bool {
     matches!(outcome, Outcome::AuthFailed { .. }) || refusal.parts.status == http::StatusCode::FORBIDDEN
 }
 
-fn tapped(call: &Call, reply: Reply, origin: Origin, mut settlement: Settlement) -> Response<ReplyBody> {
+fn tapped(call: &Call, reply: Reply, origin: Origin, mut settlement: Settlement) -> Response<Box<Tap>> {
     let Reply { parts, body, held, is_plain, form, first_byte_at } = reply;
     let injected = call.injects_usage() && is_plain;
     settlement.replied(parts.status.as_u16());
@@ -345,7 +351,7 @@ fn tapped(call: &Call, reply: Reply, origin: Origin, mut settlement: Settlement)
         idle_timeout: origin.relay.settings.idle_timeout,
     };
     let tap = Tap::new(source, origin, settlement);
-    head.map(|()| ReplyBody::Tap(Box::new(tap)))
+    head.map(|()| Box::new(tap))
 }
 
 /// What the upstream says of its account's limits is not what the client may use.

@@ -4,9 +4,12 @@
 mod account;
 mod admission;
 mod attempt;
+mod attended;
 mod body;
 mod book;
 mod call;
+mod departure;
+mod drain;
 mod encoded;
 mod failover;
 mod failure;
@@ -24,10 +27,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use shared::domain::{AccountKind, Family, Multiplier, Operation, Protocol, RequestId};
+use shared::domain::{AccountKind, Family, Multiplier, OnDisconnect, Operation, Protocol, RequestId};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use body::{BodyBudget, BodyError};
+pub use drain::{DrainBounds, Drains};
 pub use failure::{Problem, RelayError};
 pub use patience::{Queued, Queueing};
 pub use queue::Queues;
@@ -80,6 +86,8 @@ pub struct Settings {
     pub hold_ttl: Duration,
     /// Whether calls wait for limits of concurrency.
     pub queueing: Queueing,
+    /// What becomes of a call whose client leaves, where its key says nothing of it.
+    pub on_disconnect: OnDisconnect,
     /// Whether limits of money let calls pass whose cost nobody knows.
     pub allows_unpriced: bool,
     /// What keys' holders are charged of each family's costs.
@@ -105,6 +113,8 @@ pub struct Relay {
     pub in_flight: Arc<AtomicU64>,
     /// Calls among them that wait for a limit of concurrency.
     pub queues: Arc<Queues>,
+    /// Calls among them whose clients have left.
+    pub drains: Arc<Drains>,
     /// Told when the daemon begins to drain: nobody waits any longer then.
     pub stop: CancellationToken,
     /// Told when the daemon waits no longer: whatever is open then is cut off.
@@ -119,6 +129,17 @@ pub struct Worker {
     pub lane: Arc<Lane>,
     /// Its connections to upstreams.
     pub upstream: Upstream,
+    /// Its runtime.
+    pub runtime: Handle,
+    /// What it waits for before it ends.
+    pub tasks: TaskTracker,
+}
+
+impl Worker {
+    /// Runs a task of this worker. Whoever drops a call may be outside of the runtime.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
 }
 
 /// A client's call: authenticated, its body not yet read.
@@ -144,5 +165,8 @@ pub async fn relay(worker: &Arc<Worker>, incomer: Incomer<'_>) -> Result<Respons
         true => Settlement::booked(worker.clone(), &call),
         false => Settlement::unbooked(worker.clone()),
     };
+    if attended::is_wanted(&worker.relay, &call) {
+        return attended::run(worker, call, settlement).await;
+    }
     failover::run(worker, &mut call, settlement).await
 }

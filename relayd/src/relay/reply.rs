@@ -9,6 +9,7 @@ use http::{HeaderMap, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::drain::AttendedReply;
 use super::tap::Tap;
 
 /// The body of a reply.
@@ -17,6 +18,8 @@ pub enum ReplyBody {
     Full(Full<Bytes>),
     /// An upstream's reply.
     Tap(Box<Tap>),
+    /// The same, read to its end if the client leaves.
+    Attended(AttendedReply),
 }
 
 impl From<Bytes> for ReplyBody {
@@ -50,6 +53,7 @@ impl Body for ReplyBody {
         match self.get_mut() {
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Self::Tap(tap) => Pin::new(&mut **tap).poll_frame(cx),
+            Self::Attended(reply) => reply.poll_frame(cx),
         }
     }
 
@@ -57,6 +61,7 @@ impl Body for ReplyBody {
         match self {
             Self::Full(full) => full.is_end_stream(),
             Self::Tap(tap) => tap.is_end_stream(),
+            Self::Attended(reply) => reply.is_end_stream(),
         }
     }
 
@@ -64,6 +69,7 @@ impl Body for ReplyBody {
         match self {
             Self::Full(full) => full.size_hint(),
             Self::Tap(tap) => tap.size_hint(),
+            Self::Attended(reply) => reply.size_hint(),
         }
     }
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use shared::domain::limit::CalendarUnit;
 use shared::domain::{
-    AccountId, Multiplier, NanoUsd, Operation, Provenance, Rates, RequestId, Timestamp, Usage, UsageClass,
-    Zone,
+    AccountId, Multiplier, NanoUsd, Operation, Protocol, Provenance, Rates, RequestId, Timestamp, Usage,
+    UsageClass, Zone,
 };
 
 use super::admission::{Admission, Asker};
 use super::book::Book;
 use super::call::Call;
+use super::departure::Departure;
 use super::encoded::Reader;
 use super::tariff::Charge;
-use super::{Relay, RelayError, Worker};
+use super::{Relay, RelayError, Worker, book};
 use crate::directory::{AccountEntry, InFlight};
 use crate::ledger::{Attempt, JournalError, Opened};
 use crate::limits;
@@ -39,6 +40,8 @@ pub(super) struct Settlement {
     /// Reads what its reply used.
     reader: Option<(Reader, ReplyForm)>,
     book: Option<Box<Book>>,
+    /// Of the client, if the call goes on without it.
+    departure: Option<Arc<Departure>>,
 }
 
 impl Settlement {
@@ -64,7 +67,33 @@ impl Settlement {
     fn new(worker: Arc<Worker>, book: Option<Box<Book>>) -> Self {
         worker.relay.in_flight.fetch_add(1, Ordering::Relaxed);
         let (account, handover) = (None, Handover::default());
-        Self { worker, in_flight: None, account, handover, reader: None, book }
+        Self { worker, in_flight: None, account, handover, reader: None, book, departure: None }
+    }
+
+    /// The call goes on if its client leaves.
+    pub(super) fn attend(&mut self, departure: Arc<Departure>) {
+        self.departure = Some(departure);
+    }
+
+    /// Whether it does.
+    pub(super) const fn is_attended(&self) -> bool {
+        self.departure.is_some()
+    }
+
+    /// Whether its client has left, and the call went on.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.departure.as_ref().is_some_and(|departure| departure.has_left())
+    }
+
+    /// The client leaves, and the call goes on.
+    pub(super) fn leave(&self) {
+        self.departure.iter().for_each(|departure| departure.leave());
+    }
+
+    /// Another request is asked, or none.
+    fn ask(&mut self) {
+        self.handover = Handover::default();
+        self.departure.iter().for_each(|departure| departure.ask(self.handover.clone()));
     }
 
     /// Holds what the call may need of an account, and of its key the first time.
@@ -109,7 +138,7 @@ impl Settlement {
         now: Timestamp,
     ) -> Result<(), JournalError> {
         self.in_flight = Some(entry.state.enter(now));
-        self.handover = Handover::default();
+        self.ask();
         let Some(book) = &mut self.book else { return Ok(()) };
         let group = &entry.limits.group;
         let attempt = Attempt {
@@ -149,7 +178,7 @@ impl Settlement {
     pub(super) fn attempt_failed(&mut self, entry: &AccountEntry, may_have_worked: bool) {
         self.in_flight = None;
         self.account = None;
-        self.handover = Handover::default();
+        self.ask();
         self.reader = None;
         let Some(book) = &mut self.book else { return };
         book.closed.first_byte_at = None;
@@ -166,17 +195,21 @@ impl Settlement {
         }
     }
 
-    /// The client is told an error.
+    /// The client is told an error. If it has left, nothing was used for it all the same.
     pub(super) fn failed(&mut self, status: u16) {
+        if self.is_abandoned() {
+            return self.ask();
+        }
         if let Some(book) = &mut self.book {
             book.closed.status = status;
             book.closed.end = End::Failed;
         }
     }
 
-    /// The head of a good reply goes to the client.
+    /// The head of a good reply goes to the client, if it is still there.
     pub(super) fn replied(&mut self, status: u16) {
-        if let Some(book) = &mut self.book {
+        let is_abandoned = self.is_abandoned();
+        if let Some(book) = self.book.as_mut().filter(|_| !is_abandoned) {
             book.closed.status = status;
         }
     }
@@ -184,6 +217,19 @@ impl Settlement {
     /// The reader of the reply, while there is one.
     pub(super) fn reader(&mut self) -> Option<&mut Reader> {
         self.reader.as_mut().map(|(reader, _)| reader)
+    }
+
+    /// Whether the reply has told all that there is to be known, or is in an encoding that tells nothing.
+    pub(super) fn has_told(&self) -> bool {
+        let Some((reader, _)) = &self.reader else { return false };
+        let reading = reader.reading();
+        !reader.is_read() || reading.error.is_some() || (reading.terminal && reading.usage.is_some())
+    }
+
+    /// Tokens of the answer that came so far, as far as a stream tells before its end.
+    pub(super) fn answer_tokens(&self, protocol: Protocol) -> u64 {
+        let reader = self.reader.as_ref();
+        reader.map_or(0, |(reader, form)| book::answer_tokens(protocol, reader.reading(), *form))
     }
 
     /// What is left of the key's limits.
@@ -201,6 +247,7 @@ impl Settlement {
 
 impl Drop for Settlement {
     fn drop(&mut self) {
+        let is_abandoned = self.is_abandoned();
         let relay = &self.worker.relay;
         relay.in_flight.fetch_sub(1, Ordering::Relaxed);
         let Some(book) = &mut self.book else { return };
@@ -210,7 +257,10 @@ impl Drop for Settlement {
         }
         let now = relay.clock.now();
         book.finish(now, self.account.as_ref(), self.reader.as_ref(), self.handover.is_done());
-        if relay.abort.is_cancelled() {
+        if is_abandoned {
+            // Whatever became of the rest, the client has not had it.
+            book.closed.end = End::ClientGone;
+        } else if relay.abort.is_cancelled() {
             cut_off(&mut book.closed);
         }
         self.worker.lane.close(&book.closed);

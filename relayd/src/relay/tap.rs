@@ -123,6 +123,21 @@ impl Tap {
         }
     }
 
+    /// Whether the upstream has nothing more to tell.
+    pub(super) fn is_over(&self) -> bool {
+        self.settlement.has_told() || !matches!(self.state, State::Streaming)
+    }
+
+    /// Tokens of the answer that came so far, as far as a stream tells before its end.
+    pub(super) fn answer_tokens(&self) -> u64 {
+        self.settlement.answer_tokens(self.protocol)
+    }
+
+    /// The client leaves, and the reply is read on.
+    pub(super) fn leave(&self) {
+        self.settlement.leave();
+    }
+
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             ready!(self.idle.poll_expired(cx));

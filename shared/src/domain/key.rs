@@ -78,6 +78,30 @@ pub enum UsageMode {
     Estimate,
 }
 
+/// What becomes of a call whose client leaves before its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDisconnect {
+    /// It is ended at the upstream too.
+    #[default]
+    Abort,
+    /// The upstream's reply is read to its end, within bounds, so that what was used is known.
+    Drain,
+}
+
+impl OnDisconnect {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Abort, Self::Drain];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Abort => "abort",
+            Self::Drain => "drain",
+        }
+    }
+}
+
 /// Why a key may not be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {

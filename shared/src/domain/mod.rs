@@ -18,7 +18,7 @@ pub use account::{Account, AccountKind, Family};
 pub use delay::Delay;
 pub use glob::Glob;
 pub use id::{AccountId, KeyId, RequestId};
-pub use key::ApiKey;
+pub use key::{ApiKey, OnDisconnect};
 pub use limit::{Limit, Zone};
 pub use limit_change::{LimitChanges, LimitName, NoLimitName, NoSuchLimit};
 pub use money::{Multiplier, NanoUsd, NoMultiplier};

@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use shared::domain::account::UnknownName;
-use shared::domain::{AccountKind, Family, Glob, Multiplier, NoMultiplier, Protocol};
+use shared::domain::{AccountKind, Family, Glob, Multiplier, NoMultiplier, OnDisconnect, Protocol};
 
 /// Reads an account kind; the help lists them.
 pub(crate) fn kind() -> impl TypedValueParser<Value = AccountKind> {
@@ -30,11 +30,23 @@ fn named<const N: usize, T: Clone + Send + Sync + 'static>(
 
 /// Reads a protocol; the help lists them.
 pub(crate) fn protocol() -> impl TypedValueParser<Value = Protocol> {
+    listed(Protocol::ALL, Protocol::name)
+}
+
+/// Reads what becomes of calls whose clients leave; the help lists it.
+pub(crate) fn on_disconnect() -> impl TypedValueParser<Value = OnDisconnect> {
+    listed(OnDisconnect::ALL, OnDisconnect::name)
+}
+
+fn listed<const N: usize, T: Copy + Send + Sync + 'static>(
+    all: [T; N],
+    name_of: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
     #[derive(Debug, thiserror::Error)]
-    #[error("no such protocol")]
-    struct NoProtocol;
-    PossibleValuesParser::new(Protocol::ALL.map(Protocol::name))
-        .try_map(|name| Protocol::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or(NoProtocol))
+    #[error("no such name")]
+    struct NoSuchName;
+    let names = PossibleValuesParser::new(all.map(name_of));
+    names.try_map(move |name| all.into_iter().find(|&one| name_of(one) == name).ok_or(NoSuchName))
 }
 
 /// Reads a pattern for model names.

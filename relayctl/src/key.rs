@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, ListKeys, ShowKey, UpdateKey};
 use shared::domain::key::UsageMode;
-use shared::domain::{Family, Glob, KeyQueue, Limit, Multiplier, Timestamp};
+use shared::domain::{Family, Glob, KeyQueue, Limit, Multiplier, OnDisconnect, Timestamp};
 
 use crate::args::{self, replaced};
 use crate::ctl::Ctl;
@@ -80,6 +80,9 @@ pub(crate) struct ScopeArgs {
     /// Let its calls wait for limits such as "4 concurrent": 20:30s for 20 calls that wait 30 seconds at most, or off
     #[arg(long, value_name = "CALLS:WAIT|off")]
     queue: Option<KeyQueue>,
+    /// A call whose client leaves: end it at the upstream too, or read the reply to its end to know what it used
+    #[arg(long, value_name = "POLICY", value_parser = args::on_disconnect())]
+    on_disconnect: Option<OnDisconnect>,
     /// What its holder is charged of a family's costs, such as claude=1.5 (repeatable; 1 when absent)
     #[arg(long = "rate", value_name = "FAMILY=NUMBER", value_parser = args::rate)]
     rates: Vec<(Family, Multiplier)>,
@@ -132,6 +135,7 @@ enum KeyField {
     Accounts,
     Limits,
     Queue,
+    OnDisconnect,
     Rates,
     Expires,
 }
@@ -182,6 +186,7 @@ impl CreateArgs {
             accounts: scope.accounts,
             limits: self.limits,
             queue: scope.queue,
+            on_disconnect: scope.on_disconnect,
             rates: scope.rates.into_iter().collect(),
             usage: scope.usage.map_or_else(UsageMode::default, UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -207,6 +212,10 @@ impl UpdateArgs {
             limits,
             limit_changes,
             queue: scope.queue.map(Some).or_else(|| clears(KeyField::Queue).then_some(None)),
+            on_disconnect: scope
+                .on_disconnect
+                .map(Some)
+                .or_else(|| clears(KeyField::OnDisconnect).then_some(None)),
             rates: replaced(scope.rates, clears(KeyField::Rates)).map(|rates| rates.into_iter().collect()),
             usage: scope.usage.map(UsageMode::from),
             expires_at: scope.expires.map(|end| end.future(now)),
@@ -273,6 +282,7 @@ fn record(key: &KeyView, names: &Names, look: &Look) -> String {
         .pair("accounts", format::list(&bound(key, names), "the pool"))
         .pair("usage", if key.usage == UsageMode::Inject { "inject" } else { "estimate" })
         .pair("queue", key.queue.map_or_else(|| "as configured".to_owned(), |queue| queue.to_string()))
+        .pair("on disconnect", key.on_disconnect.map_or("as configured", OnDisconnect::name))
         .pair("rates", format::list(&rates(key), "1"))
         .pair("expires", end(key, look))
         .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
@@ -354,6 +364,7 @@ mod tests {
                 limit("60 requests per minute", 1_200, 1, Some(PIPE.now.after(Duration::from_secs(30)))),
             ],
             queue: Some("20:30s".parse().unwrap()),
+            on_disconnect: Some(OnDisconnect::Drain),
             rates: std::collections::BTreeMap::new(),
             usage: UsageMode::Inject,
             expires_at: None,
@@ -365,13 +376,14 @@ mod tests {
     #[test]
     fn a_key_is_created_as_the_flags_say() {
         let line = "key create alice --limit 4_concurrent --limit 60_requests_per_minute \
-                    --owner Alice --permission claude --allow-model claude-* --expires 30d --usage estimate --queue off";
+                    --owner Alice --permission claude --allow-model claude-* --expires 30d --usage estimate --queue off \
+                    --on-disconnect drain";
         let KeyCommand::Create(args) = command(line).unwrap() else { panic!() };
         let call = args.call(PIPE.now);
         assert_eq!(call.name, "alice");
         assert_eq!(format::list(&call.limits, ""), "4 concurrent, 60 requests per minute");
         assert_eq!((call.permissions, call.usage), (vec![Family::Claude], UsageMode::Estimate));
-        assert_eq!(call.queue, Some(KeyQueue::Off));
+        assert_eq!((call.queue, call.on_disconnect), (Some(KeyQueue::Off), Some(OnDisconnect::Drain)));
         assert_eq!(call.expires_at, Some(PIPE.now.after(Duration::from_secs(30 * 86_400))));
     }
 
@@ -382,6 +394,7 @@ mod tests {
             ("key create a --limit many", "a limit is written like"),
             ("key create a --permission cloud", "claude"),
             ("key create a --queue long", "a queue is written like"),
+            ("key create a --on-disconnect stay", "[possible values: abort, drain]"),
             ("key create a --expires soon", "a time is written like"),
             ("key create a --expires 1d --valid-for 1d", "cannot be used with"),
         ] {
@@ -392,9 +405,10 @@ mod tests {
 
     #[test]
     fn an_update_changes_what_is_named_and_nothing_else() {
-        let KeyCommand::Update(args) =
-            command("key update alice --clear limits --clear expires --clear queue --owner Bob").unwrap()
-        else {
+        let KeyCommand::Update(args) = command(
+            "key update alice --clear limits --clear expires --clear queue --clear on-disconnect --owner Bob",
+        )
+        .unwrap() else {
             panic!()
         };
         let call = args.call(PIPE.now).unwrap();
@@ -403,6 +417,7 @@ mod tests {
             owner: Some("Bob".to_owned()),
             limits: Some(Vec::new()),
             queue: Some(None),
+            on_disconnect: Some(None),
             never_expires: true,
             ..UpdateKey::default()
         };
@@ -433,6 +448,7 @@ mod tests {
             "30 days after the first use",
             "permissions    claude",
             "queue          20:30s",
+            "on disconnect  drain",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

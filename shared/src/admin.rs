@@ -10,7 +10,7 @@ use crate::domain::account::SimulatorSettings;
 use crate::domain::key::UsageMode;
 use crate::domain::{
     AccountId, AccountKind, Family, Glob, KeyId, KeyQueue, Limit, LimitChanges, Multiplier, NanoUsd,
-    Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
+    OnDisconnect, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
 };
 use crate::redact::{self, Secret};
 
@@ -193,6 +193,8 @@ pub struct CreateKey {
     pub limits: Vec<Limit>,
     /// Whether its calls wait for limits of concurrency; as configured when absent.
     pub queue: Option<KeyQueue>,
+    /// What becomes of its calls whose clients leave; as configured when absent.
+    pub on_disconnect: Option<OnDisconnect>,
     /// What its holder is charged of the cost of a family's calls; 1 when absent.
     pub rates: BTreeMap<Family, Multiplier>,
     /// How the usage of Chat Completions streams is learned.
@@ -255,6 +257,9 @@ pub struct KeyView {
     /// Whether its calls wait for limits of concurrency; as configured when absent.
     #[serde(default)]
     pub queue: Option<KeyQueue>,
+    /// What becomes of its calls whose clients leave; as configured when absent.
+    #[serde(default)]
+    pub on_disconnect: Option<OnDisconnect>,
     /// What its holder is charged of the cost of a family's calls; 1 where absent.
     #[serde(default)]
     pub rates: BTreeMap<Family, Multiplier>,
@@ -306,6 +311,9 @@ pub struct UpdateKey {
     /// Whether its calls wait; `Some(None)`, in JSON `null`, is as configured.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
     pub queue: Option<Option<KeyQueue>>,
+    /// What becomes of its calls whose clients leave; `Some(None)`, in JSON `null`, is as configured.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub on_disconnect: Option<Option<OnDisconnect>>,
     /// New multipliers in place of all the old.
     pub rates: Option<BTreeMap<Family, Multiplier>>,
     /// A new way to learn usage.

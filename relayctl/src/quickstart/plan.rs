@@ -293,6 +293,7 @@ mod tests {
             accounts: Vec::new(),
             limits: Vec::new(),
             queue: None,
+            on_disconnect: None,
             rates: BTreeMap::new(),
             usage: UsageMode::Inject,
             expires_at: None,

@@ -35,6 +35,7 @@ impl Admin {
             accounts: self.account_ids(&call.accounts)?,
             limits: call.limits,
             queue: call.queue,
+            on_disconnect: call.on_disconnect,
             rates: call.rates,
             usage: call.usage,
             expires_at: call.expires_at,
@@ -99,6 +100,9 @@ impl Admin {
         }
         if let Some(queue) = call.queue {
             changed.set("queue", |key| key.queue = queue);
+        }
+        if let Some(policy) = call.on_disconnect {
+            changed.set("on_disconnect", |key| key.on_disconnect = policy);
         }
         if let Some(rates) = call.rates {
             changed.set("rates", |key| key.rates = rates);

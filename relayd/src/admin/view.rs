@@ -29,6 +29,7 @@ pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> 
         accounts: key.accounts.clone(),
         limits: standings(store, &entry.limits, now).await?,
         queue: key.queue,
+        on_disconnect: key.on_disconnect,
         rates: key.rates.clone(),
         usage: key.usage,
         expires_at: key.expires_at,

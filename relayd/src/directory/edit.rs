@@ -220,6 +220,7 @@ mod tests {
             accounts: Vec::new(),
             limits: Vec::new(),
             queue: None,
+            on_disconnect: None,
             rates: BTreeMap::new(),
             usage: UsageMode::default(),
             expires_at: None,

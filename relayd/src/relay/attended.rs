@@ -16,7 +16,8 @@ use super::{Relay, RelayError, ReplyBody, Worker, failover};
 
 /// Whether a call goes on when its client leaves. What is not booked has nothing to be known.
 pub(super) fn is_wanted(relay: &Relay, call: &Call) -> bool {
-    relay.settings.on_disconnect == OnDisconnect::Drain && call.is_booked()
+    let policy = call.key.key.on_disconnect.unwrap_or(relay.settings.on_disconnect);
+    policy == OnDisconnect::Drain && call.is_booked()
 }
 
 /// Serves a call as [`failover::run`] does, and goes on with it if the client leaves.

@@ -25,6 +25,7 @@ fn key() -> ApiKey {
         accounts: Vec::new(),
         limits: Vec::new(),
         queue: None,
+        on_disconnect: None,
         rates: BTreeMap::new(),
         usage: UsageMode::default(),
         expires_at: None,

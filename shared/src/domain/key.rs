@@ -42,6 +42,9 @@ pub struct ApiKey {
     /// Whether its calls wait for limits of concurrency; as configured when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<KeyQueue>,
+    /// What becomes of its calls whose clients leave; as configured when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_disconnect: Option<OnDisconnect>,
     /// What its holder is charged of the cost of a family's calls, beside the family's own multiplier.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rates: BTreeMap<Family, Multiplier>,
@@ -167,6 +170,7 @@ mod tests {
             accounts: Vec::new(),
             limits: Vec::new(),
             queue: None,
+            on_disconnect: None,
             rates: BTreeMap::new(),
             usage: UsageMode::default(),
             expires_at: None,

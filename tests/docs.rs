@@ -9,6 +9,7 @@ use shared::domain::Limit;
 use toml::{Table, Value};
 
 use crate::support::daemon::repository;
+use crate::support::page::{Row, code_spans, column, read, rows};
 
 /// Pages that have limits in the tables' column `limit`.
 const PAGES_OF_LIMITS: [&str; 2] = ["docs/limits.md", "docs/from-crs.md"];
@@ -17,50 +18,11 @@ const ALSO_WRITTEN: &str = "also written";
 /// Flags that take a limit.
 const FLAGS: [&str; 2] = ["--limit ", "--add-limit "];
 
-fn read(page: &str) -> String {
-    fs::read_to_string(repository().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
-}
-
 /// The README and everything in `docs`, as paths from the repository's folder.
 fn pages() -> Vec<String> {
     let in_docs = fs::read_dir(repository().join("docs")).unwrap().map(|page| page.unwrap().file_name());
     let in_docs = in_docs.map(|name| format!("docs/{}", name.to_str().unwrap()));
     in_docs.chain(["README.md".to_owned()]).collect()
-}
-
-/// The texts between single backticks, outside of blocks of code.
-fn code_spans(text: &str) -> Vec<&str> {
-    let in_prose = text.split("```").step_by(2);
-    in_prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)).collect()
-}
-
-/// The cells of a table's row; nothing for another line.
-fn cells(line: &str) -> Option<Vec<&str>> {
-    let row = line.strip_prefix('|')?.strip_suffix('|')?;
-    Some(row.split('|').map(str::trim).collect())
-}
-
-/// A row of a table: its heads and its cells.
-type Row<'a> = (Vec<&'a str>, Vec<&'a str>);
-
-fn rows(text: &str) -> Vec<Row<'_>> {
-    let mut rows = Vec::new();
-    let mut heads: Option<Vec<&str>> = None;
-    for line in text.lines() {
-        match (cells(line), &heads) {
-            (None, _) => heads = None,
-            (Some(cells), None) => heads = Some(cells),
-            (Some(cells), Some(_)) if cells.iter().all(|cell| cell.starts_with('-')) => {}
-            (Some(cells), Some(heads)) => rows.push((heads.clone(), cells)),
-        }
-    }
-    rows
-}
-
-/// The code in the cell of this column.
-fn column<'a>((heads, cells): &Row<'a>, head: &str) -> Vec<&'a str> {
-    let place = heads.iter().position(|named| *named == head);
-    place.and_then(|place| cells.get(place)).map_or_else(Vec::new, |cell| code_spans(cell))
 }
 
 fn limit(page: &str, text: &str) -> Limit {

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod client;
 pub mod control;
 pub mod daemon;
+pub mod page;
 pub mod python;
 pub mod reply;
 pub mod rig;

@@ -23,7 +23,11 @@ mod cuts;
 #[cfg(feature = "embedded")]
 mod damage;
 #[cfg(test)]
+mod disconnect;
+#[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod drain;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]

@@ -41,10 +41,16 @@ pub mod setting {
     pub const FAILURES_WINDOW_MS: Name = ("auth", "failures_window_ms");
     pub const FIRST_BYTE_TIMEOUT_MS: Name = ("upstream", "first_byte_timeout_ms");
     pub const IDLE_TIMEOUT_MS: Name = ("upstream", "idle_timeout_ms");
+    pub const HOLD_MS: Name = ("failover", "hold_ms");
     pub const SUSPECT_MS: Name = ("health", "suspect_ms");
     pub const QUEUE_ENABLED: Name = ("queue", "enabled");
     pub const QUEUE_SIZE_MAX: Name = ("queue", "size_max");
     pub const QUEUE_WAIT_MS: Name = ("queue", "wait_ms");
+    pub const ON_DISCONNECT: Name = ("disconnect", "on_disconnect");
+    pub const DRAINS_MAX: Name = ("disconnect", "drains_max");
+    pub const DRAIN_MS: Name = ("disconnect", "drain_ms");
+    pub const DRAIN_TOKENS_MAX: Name = ("disconnect", "drain_tokens_max");
+    pub const DRAIN_BYTES_MAX: Name = ("disconnect", "drain_bytes_max");
     pub const LOG_FILE: Name = ("log", "file");
     pub const LOG_FILE_BYTES_MAX: Name = ("log", "file_bytes_max");
     pub const LOG_FILES_MAX: Name = ("log", "files_max");

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use minicbor::{Decode, Encode};
 use shared::domain::{
-    AccountId, KeyId, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
+    AccountId, KeyId, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId, ServiceTier,
+    Timestamp, Usage,
 };
 
 use crate::store::{Booking, Closed, End, Rates};
@@ -69,6 +70,9 @@ pub struct Opened {
     #[n(16)]
     #[cbor(default)]
     pub queued_ms: u64,
+    /// The service tier that the estimate is priced in.
+    #[n(17)]
+    pub tier: Option<ServiceTier>,
 }
 
 /// An account that is about to be tried. CBOR array, which only grows at its end; what is not known there
@@ -154,6 +158,7 @@ impl OpenRequest {
             multiplier: opened.multiplier,
             hour: opened.hour,
             queued_ms: opened.queued_ms,
+            tier: opened.tier,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod decimal;
 mod list;
 mod model;
+mod names;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use shared::admin::PriceView;
 use shared::domain::{Glob, NanoUsd, Rates, ServiceTier, Usage, UsageClass};
 
 pub use list::{ParsedList, PriceError, parse};
+pub use names::PricedNames;
 pub use set::{SetPriceError, SetPrices, merged};
 
 use model::ModelPrice;

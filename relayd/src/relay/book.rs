@@ -18,6 +18,8 @@ pub(super) struct Book {
     pub(super) is_opened: bool,
     /// What it will probably use.
     pub(super) estimate: Usage,
+    /// The tier that it is priced in.
+    pub(super) asked_tier: Option<ServiceTier>,
     /// What that costs at the account that is asked last.
     pub(super) estimated: Charge,
     pub(super) tariff: Option<Tariff>,
@@ -68,9 +70,10 @@ impl Book {
         let tier = reading.and_then(|reading| reading.tier.as_deref()).and_then(ServiceTier::read);
         self.closed.usage = usage;
         self.closed.provenance = provenance;
+        self.closed.tier = tier;
         if let Some(tariff) = &self.tariff {
             let Charge { cost, rated } = tariff.charge(reply_model, &usage, tier);
-            let priced = reply_model.unwrap_or(&tariff.model);
+            let priced = reply_model.unwrap_or(tariff.model());
             self.closed.priced_model = (priced != self.closed.model).then(|| bounded(priced));
             self.closed.cost = cost.total;
             self.closed.rated = rated;

@@ -52,6 +52,7 @@ impl Settlement {
             groups: Vec::new(),
             is_opened: false,
             estimate: call.likely,
+            asked_tier: call.tier(),
             estimated: Charge::default(),
             tariff: None,
             left: Vec::new(),
@@ -188,9 +189,10 @@ impl Settlement {
         if may_have_worked && let Some(tariff) = &book.tariff {
             book.closed.given_up.push(GivenUp {
                 account: entry.account.id.clone(),
-                model: tariff.model.clone(),
+                model: tariff.model().to_owned(),
                 usage: book.estimate,
                 cost: book.estimated.cost.total,
+                tier: book.asked_tier,
             });
         }
     }
@@ -320,6 +322,7 @@ fn unopened(call: &Call, zone: &Zone) -> Closed {
         multiplier: Multiplier::ONE,
         hour: limits::start_of(CalendarUnit::Hour, zone, call.opened_at),
         queued_ms: 0,
+        tier: None,
     }
 }
 
@@ -353,6 +356,7 @@ fn opened(call: &Call, book: &Book, account: &GroupId) -> Opened {
         multiplier: book.closed.multiplier,
         hour: book.closed.hour,
         queued_ms: book.closed.queued_ms,
+        tier: book.asked_tier,
     }
 }
 

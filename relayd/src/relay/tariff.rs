@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
-use shared::domain::{AccountKind, Multiplier, NanoUsd, ServiceTier, Usage, UsageClass};
+use shared::domain::{Multiplier, NanoUsd, ServiceTier, Usage, UsageClass};
 
 use super::call::Call;
 use super::{Rates, Worker};
 use crate::directory::AccountEntry;
-use crate::pricing::{Cost, PriceTable};
+use crate::pricing::{Cost, PriceTable, PricedNames};
 
 /// The names under which a model is priced, and the multipliers.
 pub(super) struct Tariff {
     prices: Arc<PriceTable>,
-    /// The model that is sent.
-    pub(super) model: String,
-    /// What stands in for its price.
-    price_as: Option<String>,
-    /// What the vendor's own prices have in front of the model's name.
-    prefix: Option<&'static str>,
+    /// The model that is sent, and what else it may be priced by.
+    names: PricedNames,
     /// The family's multiplier times the key's.
     pub(super) multiplier: Multiplier,
 }
@@ -38,9 +34,7 @@ impl Tariff {
         let of_key = call.key.key.rates.get(&family).copied().unwrap_or_default();
         Self {
             prices: worker.relay.directory.prices(),
-            model: account.upstream_model(&call.model).to_owned(),
-            price_as: account.price_as.clone(),
-            prefix: (account.kind == AccountKind::AzureOpenai).then_some("azure/"),
+            names: PricedNames::at(account, account.upstream_model(&call.model)),
             multiplier: rate(&worker.relay.settings.rates, family).times(of_key),
         }
     }
@@ -52,16 +46,7 @@ impl Tariff {
         usage: &Usage,
         tier: Option<ServiceTier>,
     ) -> Charge {
-        let stand_in = self.price_as.as_deref().unwrap_or(&self.model);
-        let replied = reply_model.unwrap_or(&self.model);
-        let cost = match self.prefix {
-            None => self.prices.cost(&[replied, &self.model, stand_in], usage, tier),
-            // Azure charges its own prices, under its own names, for models that have another maker's name.
-            Some(prefix) => {
-                let own = [format!("{prefix}{replied}"), format!("{prefix}{}", self.model)];
-                self.prices.cost(&[&own[0], &own[1], replied, &self.model, stand_in], usage, tier)
-            }
-        };
+        let cost = self.names.cost(&self.prices, reply_model, usage, tier);
         Charge { cost, rated: cost.total.times(self.multiplier) }
     }
 
@@ -80,6 +65,11 @@ impl Tariff {
         // A cache or a tier that has no price of its own is charged at the usual one.
         let is_unpriced = self.charge(None, usage, None).cost.unpriced;
         Charge { cost: Cost { unpriced: is_unpriced, ..dearest.cost }, ..dearest }
+    }
+
+    /// The model that is sent.
+    pub(super) fn model(&self) -> &str {
+        &self.names.sent
     }
 
     /// The version of the price list.

@@ -5,7 +5,8 @@ use std::ops::AddAssign;
 
 use minicbor::{Decode, Encode};
 use shared::domain::{
-    AccountId, KeyId, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage,
+    AccountId, KeyId, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId, ServiceTier,
+    Timestamp, Usage,
 };
 
 pub use shared::domain::Rates;
@@ -147,6 +148,9 @@ pub struct Closed {
     #[n(25)]
     #[cbor(default)]
     pub queued_ms: u64,
+    /// The service tier that the usage is priced in, where that is not the standard one.
+    #[n(26)]
+    pub tier: Option<ServiceTier>,
 }
 
 /// How a request ended.
@@ -229,6 +233,9 @@ pub struct GivenUp {
     /// What that costs.
     #[n(3)]
     pub cost: NanoUsd,
+    /// The service tier that it is priced in, where that is not the standard one.
+    #[n(4)]
+    pub tier: Option<ServiceTier>,
 }
 
 /// What hourly sums are kept by.

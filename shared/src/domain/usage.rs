@@ -238,19 +238,26 @@ impl<'b, C> Decode<'b, C> for Rates {
 }
 
 /// How fast the vendor served a call, where that has a price of its own. Standard service is no tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum ServiceTier {
     /// Ahead of others.
+    #[n(0)]
     Priority,
     /// In a faster mode of the model.
+    #[n(1)]
     Fast,
     /// In the fastest mode of the model.
+    #[n(2)]
     Ultrafast,
     /// When there is room.
+    #[n(3)]
     Flex,
     /// Within a day.
+    #[n(4)]
     Batch,
     /// In a way that this version does not know.
+    #[n(5)]
     Other,
 }
 

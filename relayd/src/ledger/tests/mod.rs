@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use shared::domain::usage::UsageClass;
-use shared::domain::{NanoUsd, Operation, Protocol, RequestId, Timestamp, Usage};
+use shared::domain::{NanoUsd, Operation, Protocol, RequestId, ServiceTier, Timestamp, Usage};
 use tokio::runtime::Runtime;
 
 use super::journal::Epoch;
@@ -57,6 +57,7 @@ fn opened(number: u64) -> Opened {
         multiplier: "1.5".parse().unwrap(),
         queued_ms: 7,
         hour: at(3_600_000),
+        tier: Some(ServiceTier::Flex),
     }
 }
 

@@ -23,6 +23,7 @@ fn longest_end(number: u64, attempts: u32) -> Closed {
         model: attempt(number, count).model,
         usage: longest_usage(),
         cost: shared::domain::NanoUsd::from_nanos(i64::MIN),
+        tier: Some(shared::domain::ServiceTier::Other),
     };
     let opened_at = shared::domain::Timestamp::from_millis(i64::MAX);
     Closed {
@@ -35,6 +36,7 @@ fn longest_end(number: u64, attempts: u32) -> Closed {
         price_version: u64::MAX,
         session: Some(u64::MAX),
         given_up: (1..attempts).map(given_up).collect(),
+        tier: Some(shared::domain::ServiceTier::Other),
         attempts,
         ..orphaned(number, attempts)
     }

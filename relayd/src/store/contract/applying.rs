@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::domain::usage::UsageClass;
-use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
+use shared::domain::{NanoUsd, Provenance, RequestId, ServiceTier, Usage};
 
 use super::{CONCURRENT, IN_TOTAL, NODE, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
 use crate::store::{
@@ -172,6 +172,7 @@ fn given_up(account: &str, cost: i64) -> GivenUp {
         model: "slow".to_owned(),
         usage: Usage::of(&[(UsageClass::Input, 11)]),
         cost: NanoUsd::from_nanos(cost),
+        tier: Some(ServiceTier::Batch),
     }
 }
 

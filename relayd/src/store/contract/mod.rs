@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use shared::domain::usage::UsageClass;
-use shared::domain::{NanoUsd, Operation, Protocol, Provenance, RequestId, Timestamp, Usage};
+use shared::domain::{NanoUsd, Operation, Protocol, Provenance, RequestId, ServiceTier, Timestamp, Usage};
 use tokio::runtime::Runtime;
 
 use super::{
@@ -268,6 +268,7 @@ pub(crate) fn closed(request: RequestId, bookings: Vec<Booking>) -> Closed {
         rated: NanoUsd::from_nanos(45),
         multiplier: "1.5".parse().unwrap(),
         queued_ms: 7,
+        tier: Some(ServiceTier::Priority),
         hour: at(i64::try_from(request.as_u128() >> 80).unwrap()).hour(),
     }
 }

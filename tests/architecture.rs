@@ -13,8 +13,9 @@ const LEAVES: [&str; 5] = ["store", "config", "clock", "keyfile", "logging"];
 /// Modules that put the parts together: they import everything, and only each other import them.
 const ASSEMBLY: [&str; 7] = ["check", "daemon", "workers", "jobs", "budgets", "lib", "main"];
 
-/// What the parts of a request's path may import, one row resting on those above it.
-const BELOW_RELAY: &[&str] = &[
+/// What the admin API may import, one row resting on those above it: what a request's path may, and what puts right
+/// what that left.
+const BELOW_ADMIN: &[&str] = &[
     "protocol",
     "pricing",
     "limits",
@@ -29,11 +30,15 @@ const BELOW_RELAY: &[&str] = &[
     "auth",
     "upstream",
     "ledger",
+    "rebuild",
 ];
+
+/// What the parts of a request's path may import: all of that but the last.
+const BELOW_RELAY: &[&str] = BELOW_ADMIN.split_at(BELOW_ADMIN.len() - 1).0;
 
 /// What a module of `relayd` may import besides itself. The leaves are left out on the right: they are open to
 /// everything that is not closed to them.
-const IMPORTS: [(&str, &[&str]); 22] = [
+const IMPORTS: [(&str, &[&str]); 23] = [
     ("protocol", &[]),
     ("pricing", &[]),
     ("limits", &[]),
@@ -56,8 +61,10 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("auth", &["directory", "percent"]),
     ("upstream", &["provider", "protocol", "simulator"]),
     ("ledger", &["pricing", "causes"]),
+    // Rows and what they add up to.
+    ("rebuild", &["pricing"]),
     ("relay", BELOW_RELAY),
-    ("admin", BELOW_RELAY),
+    ("admin", BELOW_ADMIN),
     (
         "server",
         &[

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{About, Admin, Socket, SocketError};
+use crate::admin::{About, Admin, Socket, SocketError, Upkeep};
 use crate::auth::Throttle;
 use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
@@ -140,6 +140,7 @@ impl Daemon {
         let (connections, queues, drains) =
             (fleet.connections.clone(), fleet.relay.queues.clone(), fleet.relay.drains.clone());
         let events = Arc::new(Events::default());
+        let (attendants, upkeep) = (TaskTracker::new(), Upkeep::default());
         let budgets = Budgets { directory: directory.clone(), events: events.clone(), clock: clock.clone() };
         let admin = Admin {
             directory,
@@ -153,6 +154,8 @@ impl Daemon {
             draining: Box::new(move || drains.running()),
             connections: Box::new(move || connections.open()),
             stop: stop.clone(),
+            upkeep: upkeep.clone(),
+            tasks: attendants.clone(),
             about: About {
                 node: format!("{node:08x}"),
                 started_at,
@@ -166,9 +169,8 @@ impl Daemon {
             tracing::info!(%address, "listening");
         }
         let crew = workers::start(&fleet, lanes, &listeners)?;
-        let attendants = TaskTracker::new();
         attendants.spawn(socket.serve(Arc::new(admin), end.clone()));
-        attendants.spawn(jobs::run(store, clock, jobs::Settings::of(config), end.clone()));
+        attendants.spawn(jobs::run(store, clock, jobs::Settings::of(config), upkeep, end.clone()));
         attendants.spawn(budgets.run(moved, end.clone()));
         attendants.close();
         Ok(Self { crew, ledger, attendants, stop, end })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Upkeep;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::store::Store;
@@ -32,7 +33,13 @@ impl Settings {
 }
 
 /// Runs the jobs until told to end.
-pub(crate) async fn run(store: Arc<dyn Store>, clock: Clock, settings: Settings, end: CancellationToken) {
+pub(crate) async fn run(
+    store: Arc<dyn Store>,
+    clock: Clock,
+    settings: Settings,
+    upkeep: Upkeep,
+    end: CancellationToken,
+) {
     // Several times within a hold's life, so that one late tick lapses nothing.
     let mut renew = interval((settings.hold_ttl / 3).max(Duration::from_millis(10)));
     let mut prune = interval(PRUNE_EVERY);
@@ -45,7 +52,10 @@ pub(crate) async fn run(store: Arc<dyn Store>, clock: Clock, settings: Settings,
                 let now = clock.now();
                 store.renew_holds(now, now.after(settings.hold_ttl));
             }
-            _ = prune.tick() => prune_once(&*store, &clock, settings).await,
+            _ = prune.tick() => {
+                let turn = upkeep.try_lock();
+                if turn.is_ok() { prune_once(&*store, &clock, settings).await }
+            }
         }
     }
 }

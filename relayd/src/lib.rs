@@ -24,6 +24,7 @@ mod percent;
 mod pricing;
 mod protocol;
 mod provider;
+mod rebuild;
 mod relay;
 mod scheduler;
 mod server;

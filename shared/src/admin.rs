@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::costs::{CostsRebuilt, RebuildCosts};
 use crate::domain::account::SimulatorSettings;
 use crate::domain::key::UsageMode;
 use crate::domain::{
@@ -53,6 +54,7 @@ admin_calls! {
     UpdatePrices => "/v1/prices/update" => PricesUpdated,
     SetPrice => "/v1/prices/set" => PriceView,
     UnsetPrice => "/v1/prices/unset" => PriceUnset,
+    RebuildCosts => "/v1/costs/rebuild" => CostsRebuilt,
     ListAudit => "/v1/audit" => Vec<AuditEntry>,
     ListLimits => "/v1/limits/list" => Vec<LimitsView>,
     SetLimits => "/v1/limits/set" => LimitsView,

@@ -2,6 +2,8 @@
 //! are sealed. A type lives here only if both programs use it.
 
 pub mod admin;
+pub mod costs;
 pub mod crypto;
 pub mod domain;
+pub mod progress;
 pub mod redact;

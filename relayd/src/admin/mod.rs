@@ -2,10 +2,12 @@
 //! here leaves an entry in the audit log.
 
 mod accounts;
+mod costs;
 mod daemon;
 mod explain;
 mod keys;
 mod limits;
+mod long;
 mod prices;
 mod probe;
 mod socket;
@@ -20,20 +22,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
+use shared::costs::RebuildCosts;
 use shared::domain::{NoSuchLimit, Timestamp};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::long::Lines;
 pub use socket::{Socket, SocketError};
 
 use crate::clock::Clock;
 use crate::directory::{Directory, DirectoryError, EditError, PricesError};
 use crate::events::Events;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::near::nearest;
+use crate::rebuild::RebuildError;
 use crate::store::StoreError;
 use crate::upstream::Upstream;
 
@@ -68,7 +74,14 @@ pub struct Admin {
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Told to drain and end.
     pub stop: CancellationToken,
+    /// Held while old rows are dropped, or costs rebuilt.
+    pub upkeep: Upkeep,
+    /// What goes on although the caller does not wait for it.
+    pub tasks: TaskTracker,
 }
+
+/// Whose turn it is to drop rows or to rebuild what they add up to.
+pub type Upkeep = Arc<tokio::sync::Mutex<()>>;
 
 /// What the daemon says of itself.
 pub struct About {
@@ -122,6 +135,12 @@ enum AdminError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What the journal has does not reach the store, or must not now.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Costs were not rebuilt, or not wholly.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
 }
 
 /// A name that stands for nothing, and the one that may be meant.
@@ -252,7 +271,14 @@ impl AdminError {
             Self::Edit(EditError::Changed) | Self::Prices(PricesError::Edit(EditError::Changed)) => {
                 (ProblemCode::Conflict, Some("look at it again, then try again"))
             }
-            Self::Edit(EditError::Directory(DirectoryError::Store(_))) | Self::Store(_) => {
+            Self::Ledger(LedgerError::Held) | Self::Rebuild(RebuildError::Moved(_)) => {
+                (ProblemCode::Conflict, Some("try it again"))
+            }
+            Self::Rebuild(RebuildError::Gone) => (ProblemCode::Conflict, None),
+            Self::Edit(EditError::Directory(DirectoryError::Store(_)))
+            | Self::Store(_)
+            | Self::Ledger(_)
+            | Self::Rebuild(RebuildError::Store(_)) => {
                 (ProblemCode::Unavailable, Some("the daemon's log says more"))
             }
             Self::Edit(EditError::Crypto(_) | EditError::Json(_) | EditError::Directory(_))
@@ -274,12 +300,15 @@ const fn status_of(code: ProblemCode) -> StatusCode {
     }
 }
 
+/// A reply, whole or line by line.
+type Body = Either<Full<Bytes>, Lines>;
+
 /// A call's reply as JSON, or why it failed.
 type Answer = Result<Bytes, AdminError>;
 
 impl Admin {
     /// Answers one call.
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let answer = if parts.method == Method::POST {
@@ -293,13 +322,7 @@ impl Admin {
         };
         let problem = match answer {
             Some(Ok(reply)) => return json(StatusCode::OK, reply),
-            Some(Err(error)) => {
-                let problem = error.problem();
-                if matches!(problem.code, ProblemCode::Unavailable | ProblemCode::Internal) {
-                    tracing::error!(path, error = ?error, "admin call failed");
-                }
-                problem
-            }
+            Some(Err(error)) => told(path, &error),
             None => Problem {
                 code: ProblemCode::NotFound,
                 message: format!("this relayd has no call {path:?}"),
@@ -307,17 +330,41 @@ impl Admin {
             },
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        json(status_of(problem.code), body.into())
+        json(status_of(problem.code), Body::Left(Full::new(body.into())))
     }
 
     /// Finds the call of a path; `None` if there is none.
-    async fn dispatch(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
-        match path.split('/').nth(2) {
+    async fn dispatch(
+        self: &Arc<Self>,
+        path: &str,
+        body: &[u8],
+        peer: Peer,
+    ) -> Option<Result<Body, AdminError>> {
+        let answer = match path.split('/').nth(2) {
             Some("keys") => self.dispatch_key(path, body, peer).await,
             Some("accounts") => self.dispatch_account(path, body, peer).await,
             Some("prices" | "limits") => self.dispatch_rule(path, body, peer).await,
+            Some("costs") => return self.dispatch_long(path, body, peer),
             _ => self.dispatch_question(path, body, peer).await,
-        }
+        };
+        Some(answer?.map(|reply| Body::Left(Full::new(reply))))
+    }
+
+    /// What takes long, and tells how far it is.
+    fn dispatch_long(
+        self: &Arc<Self>,
+        path: &str,
+        body: &[u8],
+        peer: Peer,
+    ) -> Option<Result<Body, AdminError>> {
+        let admin = Arc::clone(self);
+        let lines = match path {
+            RebuildCosts::PATH => {
+                self.in_lines(body, async move |call, teller| admin.rebuild_costs(&call, peer, teller).await)
+            }
+            _ => return None,
+        };
+        Some(lines.map(Body::Right))
     }
 
     async fn dispatch_key(&self, path: &str, body: &[u8], peer: Peer) -> Option<Answer> {
@@ -401,8 +448,17 @@ async fn handle<C: AdminCall>(
     Ok(serde_json::to_vec(&reply).map_err(EditError::Json)?.into())
 }
 
-fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+/// What the caller is told of a failure. The log is told too where the caller cannot help it.
+fn told(path: &str, error: &AdminError) -> Problem {
+    let problem = error.problem();
+    if matches!(problem.code, ProblemCode::Unavailable | ProblemCode::Internal) {
+        tracing::error!(path, error = ?error, "admin call failed");
+    }
+    problem
+}
+
+fn json(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);

@@ -10,7 +10,7 @@ use shared::redact::Secret;
 use super::limits::SharedLimits;
 use super::{AccountEntry, Directory, DirectoryError, KeyEntry, Removed, Snapshot};
 use crate::causes::Causes;
-use crate::store::{Record, RecordKind};
+use crate::store::{Record, RecordKind, StoreError};
 
 /// Why a record is left out. Nothing of what stands in it is told.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,12 @@ impl Directory {
             snapshot.by_digest.insert(entry.key.digest, entry.clone());
         }
         snapshot.keys.push(entry);
+    }
+
+    /// Every account that is or was, of those whose records can be read.
+    pub async fn past_accounts(&self) -> Result<Vec<Account>, StoreError> {
+        let records = self.store.records(RecordKind::Account).await?;
+        Ok(records.iter().filter_map(|record| json(record).ok()).collect())
     }
 
     fn add_account(&self, record: &Record, before: &Snapshot, snapshot: &mut Snapshot) -> Result<(), Damage> {

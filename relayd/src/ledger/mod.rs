@@ -6,6 +6,7 @@
 mod apply;
 mod aside;
 mod frame;
+mod hold;
 mod journal;
 mod lane;
 mod record;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 pub use self::apply::Watch;
+pub use self::hold::Held;
 pub use self::journal::{JournalError, Settings};
 pub use self::lane::Lane;
 pub use self::record::{Attempt, Opened};
@@ -45,6 +47,9 @@ pub enum LedgerError {
     /// The store does not take what the journal has.
     #[error("the store does not take the ledger's records")]
     Store(#[from] StoreError),
+    /// Nothing is shipped for a while.
+    #[error("the ledger's records are held back while costs are rebuilt")]
+    Held,
     /// The ledger was stopped.
     #[error("the ledger was stopped")]
     Stopped,
@@ -116,6 +121,16 @@ impl Ledger {
     /// The store or the disk fails; it will be tried again by itself.
     pub async fn flush(&self) -> Result<(), LedgerError> {
         self.shipper.flush().await
+    }
+
+    /// The same, and nothing more while the hold lives: rows, sums and counters in the store are of one moment, and
+    /// stay so. Whoever asks to flush meanwhile is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::flush`]; and [`LedgerError::Held`], if somebody else has it.
+    pub async fn hold(&self) -> Result<Held, LedgerError> {
+        self.shipper.hold().await
     }
 
     /// How the ledger is.

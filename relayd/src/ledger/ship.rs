@@ -2,6 +2,7 @@
 //! drops segments when everything in them has been in the store for long enough.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use tracing::{error, info};
 use super::LedgerError;
 use super::apply::{Batch, Delivery, collect};
 use super::frame::{FrameReader, HEADER_BYTES};
+use super::hold::Held;
 use super::journal::Epoch;
 use super::lane::{Lane, Synced};
 use super::sync::sync_all;
@@ -32,7 +34,14 @@ const FLUSHES: usize = 64;
 const STACK_BYTES: usize = 1 << 20;
 
 /// What the thread is asked.
-type Request = oneshot::Sender<Result<(), LedgerError>>;
+enum Request {
+    /// To bring everything that was appended to the store.
+    Flush(Reply<()>),
+    /// The same, and to ship nothing more until the hold is dropped.
+    Hold(Reply<Held>),
+}
+
+type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// By lane.
 type Positions = Arc<[AtomicU64]>;
@@ -84,9 +93,18 @@ impl Shipper {
 
     /// Syncs and ships everything that was appended until now.
     pub(super) async fn flush(&self) -> Result<(), LedgerError> {
+        self.ask(Request::Flush).await
+    }
+
+    /// Syncs and ships everything that was appended until now, and nothing more while the hold lives.
+    pub(super) async fn hold(&self) -> Result<Held, LedgerError> {
+        self.ask(Request::Hold).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, LedgerError> {
         let requests = self.requests.as_ref().ok_or(LedgerError::Stopped)?;
-        let (request, answer) = oneshot::channel();
-        requests.send(request).await.map_err(|_| LedgerError::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        requests.send(request(reply)).await.map_err(|_| LedgerError::Stopped)?;
         answer.await.unwrap_or(Err(LedgerError::Stopped))
     }
 
@@ -168,12 +186,7 @@ impl Run {
                 biased;
                 request = asked.recv() => match request {
                     None => return,
-                    Some(request) => {
-                        let result = self.flush().await;
-                        self.tidy();
-                        // Whoever asked may have gone.
-                        drop(request.send(result));
-                    }
+                    Some(request) => self.serve(request, &mut asked).await,
                 },
                 () = synced.notified(), if !has_more => {
                     has_more = true;
@@ -186,6 +199,21 @@ impl Run {
                 }
             }
             has_more = false;
+        }
+    }
+
+    async fn serve(&mut self, request: Request, asked: &mut mpsc::Receiver<Request>) {
+        let flushed = self.flush().await;
+        self.tidy();
+        // Whoever asked may have gone.
+        match (request, flushed) {
+            (Request::Flush(reply), flushed) => drop(reply.send(flushed)),
+            (Request::Hold(reply), Err(error)) => drop(reply.send(Err(error))),
+            (Request::Hold(reply), Ok(())) => {
+                let (held, released) = Held::new();
+                drop(reply.send(Ok(held)));
+                refuse_until(released, asked).await;
+            }
         }
     }
 
@@ -302,6 +330,22 @@ impl Run {
             }
             lanes[shipped.lane].drop_segment(shipped.first_sequence);
             self.kept.pop_front();
+        }
+    }
+}
+
+/// Refuses what is asked until a hold is dropped.
+async fn refuse_until(mut released: oneshot::Receiver<Infallible>, asked: &mut mpsc::Receiver<Request>) {
+    loop {
+        let request = tokio::select! {
+            biased;
+            _ = &mut released => return,
+            request = asked.recv() => request,
+        };
+        match request {
+            Some(Request::Flush(reply)) => drop(reply.send(Err(LedgerError::Held))),
+            Some(Request::Hold(reply)) => drop(reply.send(Err(LedgerError::Held))),
+            None => return,
         }
     }
 }

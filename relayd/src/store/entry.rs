@@ -251,6 +251,24 @@ pub struct RollupKey {
     pub model: String,
 }
 
+impl RollupKey {
+    /// What a request's own sum is kept by.
+    pub fn of(closed: &Closed) -> Self {
+        Self {
+            hour: closed.hour,
+            key: Some(closed.key.clone()),
+            account: closed.account.clone(),
+            model: closed.priced_model.as_ref().unwrap_or(&closed.model).clone(),
+        }
+    }
+
+    /// What the sum is kept by of an attempt that a request gave up.
+    pub fn of_given_up(closed: &Closed, attempt: &GivenUp) -> Self {
+        let (hour, account) = (closed.hour, Some(attempt.account.clone()));
+        Self { hour, key: None, account, model: attempt.model.clone() }
+    }
+}
+
 /// Sums over calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rollup {

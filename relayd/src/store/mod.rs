@@ -1,6 +1,7 @@
 //! What must outlive the process: records, counters with their holds, ledger rows, rollups, the audit log.
 //! The store knows counters and no rules; `limits` knows rules and no counters.
 
+mod amend;
 pub mod cbor;
 #[cfg(test)]
 pub(crate) mod contract;
@@ -238,6 +239,19 @@ pub struct RollupQuery {
     pub account: Option<AccountId>,
 }
 
+/// How far back the store can be asked. `None` is from its beginning on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Rows opened from this time on are all there.
+    pub rows_since: Option<Timestamp>,
+    /// Sums of hours from this time on are all there.
+    pub sums_since: Option<Timestamp>,
+    /// What was booked from this time on is all there, in rows and closing balances.
+    pub balances_since: Option<Timestamp>,
+    /// Closing balances: what rows that were dropped had booked in windows that may still run.
+    pub balances: Vec<Booking>,
+}
+
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreState {
@@ -309,5 +323,25 @@ pub trait Store: Send + Sync + 'static {
     fn rollups(&self, query: RollupQuery) -> Answer<'_, Vec<(RollupKey, Rollup)>>;
 
     /// Drops ledger rows opened before a time and rollups of hours before another; gives how many rows went.
+    /// What they had booked in windows that go beyond that time is added to closing balances together with
+    /// their going, so that no booking is ever in both or in neither.
     fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64>;
+
+    /// How far back rows and sums go, and the closing balances of what went.
+    fn kept(&self) -> Answer<'_, Kept>;
+
+    /// What is booked in all counters of these groups, each in its last window.
+    fn counters(&self, groups: Vec<GroupId>) -> Answer<'_, Vec<Booking>>;
+
+    /// Puts rows in the places of those that have their ids; those that are gone stay gone. Sums and counters do
+    /// not follow. Gives how many were there.
+    fn amend_rows(&self, rows: Vec<Closed>) -> Answer<'_, u64>;
+
+    /// Puts hourly sums in the places of those that have their keys; one without any call is taken away.
+    fn put_sums(&self, sums: Vec<(RollupKey, Rollup)>) -> Answer<'_, ()>;
+
+    /// Sets counters that stand at `before` in this window (at 0, if it has not begun) to `after`, group by group;
+    /// the others stay, so that doing it twice changes nothing. What is held stays held, and what was applied before
+    /// is not booked again, also in a group that was not there. Gives those that were set.
+    fn correct(&self, counters: Vec<Booked>) -> Answer<'_, Vec<Booked>>;
 }

@@ -12,8 +12,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::store::contract::Folder;
 use crate::store::embedded::Embedded;
 use crate::store::{
-    Answer, Booked, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup,
-    RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    Answer, Booked, Booking, Closed, CounterAsk, Entry, GroupId, Kept, Mark, Record, RecordKind, Reservation,
+    Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
 /// A store that fails when it is told to.
@@ -130,6 +130,26 @@ impl Store for Moody {
 
     fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64> {
         Box::pin(async move { self.inner().prune(rows_before, rollups_before).await })
+    }
+
+    fn kept(&self) -> Answer<'_, Kept> {
+        Box::pin(async move { self.inner().kept().await })
+    }
+
+    fn counters(&self, groups: Vec<GroupId>) -> Answer<'_, Vec<Booking>> {
+        Box::pin(async move { self.inner().counters(groups).await })
+    }
+
+    fn amend_rows(&self, rows: Vec<Closed>) -> Answer<'_, u64> {
+        Box::pin(async move { self.inner().amend_rows(rows).await })
+    }
+
+    fn put_sums(&self, sums: Vec<(RollupKey, Rollup)>) -> Answer<'_, ()> {
+        Box::pin(async move { self.inner().put_sums(sums).await })
+    }
+
+    fn correct(&self, counters: Vec<Booked>) -> Answer<'_, Vec<Booked>> {
+        Box::pin(async move { self.inner().correct(counters).await })
     }
 }
 

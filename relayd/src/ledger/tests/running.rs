@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Home, Settings, attempt, bare_lane, closed, open, orphaned};
+use crate::ledger::LedgerError;
 use crate::ledger::segment::{epoch_folder, lock_folder};
 use crate::store::{Closed, End, Store};
 
@@ -35,6 +36,37 @@ fn what_is_closed_is_shipped_once() {
     home.assert_booked(&store, &rows);
     assert_eq!(ledger.view().epoch, 2);
     home.stop(ledger);
+}
+
+#[test]
+fn what_is_held_back_is_shipped_when_the_hold_ends() {
+    let home = Home::new();
+    let store = home.store();
+    let (ledger, lanes) = home.start(&store, Settings { ship_ms: 1, sync_ms: 1, ..home.settings() });
+    let close = |numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            open(&lanes[0], number);
+            lanes[0].close(&closed(number));
+        }
+    };
+    close(1..=5);
+    let held = home.runtime.block_on(ledger.hold()).unwrap();
+    home.assert_booked(&store, &(1..=5).map(closed).collect::<Vec<_>>());
+    close(6..=9);
+    let refused = home.runtime.block_on(ledger.flush());
+    assert!(matches!(refused, Err(LedgerError::Held)), "{refused:?}");
+    let refused = home.runtime.block_on(ledger.hold());
+    assert!(matches!(refused, Err(LedgerError::Held)), "{refused:?}");
+    home.assert_booked(&store, &(1..=5).map(closed).collect::<Vec<_>>());
+    drop(held);
+    while ledger.view().unshipped > 0 {
+        std::thread::yield_now();
+    }
+    home.assert_booked(&store, &(1..=9).map(closed).collect::<Vec<_>>());
+    let held = home.runtime.block_on(ledger.hold()).unwrap();
+    // Its thread ends all the same.
+    assert!(matches!(home.runtime.block_on(ledger.stop()), Err(LedgerError::Held)));
+    drop(held);
 }
 
 #[test]

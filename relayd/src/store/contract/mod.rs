@@ -1,5 +1,6 @@
 //! What every engine must do, as tests over whatever opens one, and opens it again on the same data.
 
+pub(super) mod amending;
 pub(super) mod applying;
 pub(super) mod holding;
 pub(super) mod model;
@@ -170,6 +171,11 @@ macro_rules! keeps_the_contract {
                 rows_are_paged_newest_first
                 rows_are_found_by_key_account_and_time
                 old_rows_and_rollups_are_dropped;
+            amending:
+                dropped_rows_leave_closing_balances
+                counters_are_set_from_where_they_stand
+                rows_are_amended_where_they_are
+                sums_are_put_in_the_places_of_others;
             model:
                 any_sequence_of_operations_agrees_with_the_model;
         }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use ahash::RandomState;
-use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use shared::domain::Timestamp;
 
 use super::database::{damaged, encode};
 use super::marks::{self, Marks};
 use super::record::GroupRecord;
+use crate::store::memory::CounterRecord;
 use crate::store::{Booked, Booking, Entry, GroupId, StoreError};
 
 /// Name; [`GroupRecord`] as CBOR.
@@ -69,6 +70,54 @@ pub(super) fn book(
     Ok((groups, moved))
 }
 
+/// What is booked in the counters of these groups.
+pub(super) fn counters(
+    transaction: &ReadTransaction,
+    groups: &[GroupId],
+) -> Result<Vec<Booking>, StoreError> {
+    let table = transaction.open_table(GROUPS)?;
+    let mut counters = Vec::new();
+    for group in groups {
+        let record = stored(&table, group)?;
+        counters.extend(record.counters.into_iter().map(|CounterRecord { counter, span, booked }| Booking {
+            group: group.clone(),
+            counter,
+            span,
+            amount: booked,
+        }));
+    }
+    Ok(counters)
+}
+
+/// Sets counters that stand where they are said to stand. Gives their groups, and those that were set. A group that is
+/// not there begins with what all groups have had: what was applied before shall not be booked in it again.
+pub(super) fn correct(
+    transaction: &WriteTransaction,
+    counters: &[Booked],
+) -> Result<(Groups, Vec<Booked>), StoreError> {
+    let mut table = transaction.open_table(GROUPS)?;
+    let (mut groups, mut moved) = (Groups::default(), Vec::new());
+    for change in counters {
+        if !groups.contains_key(&change.group) {
+            let is_there = table.get(change.group.as_str())?.is_some();
+            let record = match is_there {
+                true => stored(&table, &change.group)?,
+                false => GroupRecord::unused(Marks::read_to_change(transaction)?.all()),
+            };
+            groups.insert(change.group.clone(), record);
+        }
+        if groups.get_mut(&change.group).is_some_and(|record| record.correct(change)) {
+            moved.push(change.clone());
+        }
+    }
+    let mut value = Vec::new();
+    for (group, record) in &groups {
+        encode(&mut value, record)?;
+        table.insert(group.as_str(), value.as_slice())?;
+    }
+    Ok((groups, moved))
+}
+
 /// Every group once.
 fn groups_in(bookings: &[Booking]) -> impl Iterator<Item = &GroupId> {
     let is_first = |place: usize| {
@@ -78,7 +127,10 @@ fn groups_in(bookings: &[Booking]) -> impl Iterator<Item = &GroupId> {
     (0..bookings.len()).filter(move |&place| is_first(place)).map(|place| &bookings[place].group)
 }
 
-fn stored(table: &Table<'_, &str, &[u8]>, group: &GroupId) -> Result<GroupRecord, StoreError> {
+fn stored(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    group: &GroupId,
+) -> Result<GroupRecord, StoreError> {
     let value = table.get(group.as_str())?;
     Ok(value.map(|value| decode(value.value())).transpose()?.unwrap_or_default())
 }

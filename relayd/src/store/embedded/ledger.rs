@@ -3,14 +3,16 @@
 
 use std::path::Path;
 
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use shared::domain::{RequestId, Timestamp};
 
+use super::balances::{self, Closing};
 use super::database::{DatabaseFile, damaged};
 use super::hours;
 use super::marks::{self, Marks};
 use super::rollups::{self, Sums};
-use crate::store::{Closed, Entry, Rollup, RollupKey, RollupQuery, RowQuery, StoreError};
+use crate::store::amend::amended;
+use crate::store::{Closed, Entry, Kept, Rollup, RollupKey, RollupQuery, RowQuery, StoreError};
 
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -33,8 +35,12 @@ impl LedgerFile {
             transaction.open_table(ROWS)?;
             hours::create(transaction)?;
             rollups::create(transaction)?;
+            balances::create(transaction)?;
             marks::create(transaction)
         })?;
+        if !file.read(balances::exist)? {
+            file.write(|transaction| balances::begin(transaction, first_row(transaction)?))?;
+        }
         Ok(Self(file))
     }
 
@@ -97,9 +103,37 @@ impl LedgerFile {
         }
         self.0.write(|transaction| {
             hours::drop_before(transaction, rows_before)?;
-            rollups_before.map_or(Ok(()), |before| rollups::drop_before(transaction, before))
+            balances::drop_ended(transaction, rows_before)?;
+            let Some(before) = rollups_before else { return Ok(()) };
+            balances::note_sums(transaction, before)?;
+            rollups::drop_before(transaction, before)
         })?;
         Ok(dropped)
+    }
+
+    pub(super) fn kept(&self) -> Result<Kept, StoreError> {
+        self.0.read(balances::kept)
+    }
+
+    /// Puts rows in the places of those that are there; gives how many were.
+    pub(super) fn amend(&self, rows: &[Closed]) -> Result<u64, StoreError> {
+        self.0.write(|transaction| {
+            let mut table = transaction.open_table(ROWS)?;
+            let mut found = 0;
+            for closed in rows {
+                let id = closed.request.as_u128();
+                let row = table.get(id)?.map(|stored| amended(stored.value(), closed)).transpose()?;
+                if let Some(row) = row {
+                    table.insert(id, row.as_slice())?;
+                    found += 1;
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    pub(super) fn put_sums(&self, sums: &[(RollupKey, Rollup)]) -> Result<(), StoreError> {
+        self.0.write(|transaction| rollups::put(transaction, sums))
     }
 }
 
@@ -170,13 +204,26 @@ fn collect(
     Ok(())
 }
 
-/// Drops some of the rows opened before a time.
+/// Drops some of the rows opened before a time, and closes the balances of what they had booked.
 fn drop_rows(transaction: &WriteTransaction, before: Timestamp) -> Result<usize, StoreError> {
     let mut table = transaction.open_table(ROWS)?;
-    let mut dropped = 0;
+    let mut closing = Closing::at(before);
     for row in table.extract_from_if(..first_id(before), |_, _| true)?.take(PRUNED_AT_ONCE) {
-        row?;
-        dropped += 1;
+        let (_, value) = row?;
+        closing.count();
+        // What cannot be read goes all the same; it is in no balance, as it is in no list of rows.
+        if let Ok(closed) = minicbor::decode::<Closed>(value.value()) {
+            closing.add(closed.bookings);
+        }
     }
+    let dropped = closing.rows();
+    closing.write(transaction)?;
     Ok(dropped)
+}
+
+/// When the first row was opened.
+fn first_row(transaction: &WriteTransaction) -> Result<Option<Timestamp>, StoreError> {
+    let first = transaction.open_table(ROWS)?.first()?.map(|(id, _)| id.value());
+    // 48 bits are left.
+    Ok(first.map(|id| Timestamp::from_millis(i64::try_from(id >> 80).unwrap_or(i64::MAX))))
 }

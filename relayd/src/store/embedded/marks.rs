@@ -54,6 +54,11 @@ impl Marks {
         Ok(())
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Mark> {
+        self.0.values().copied().collect()
+    }
+
     /// The marks that both files have reached.
     pub(super) fn common(self, other: &Self) -> Vec<Mark> {
         let lower = |mark: Mark| other.0.get(&mark.writer()).map(|reached| mark.min(*reached));

@@ -1,6 +1,7 @@
 //! The store that needs no other service: counters and holds in memory, two redb files for what must last.
 //! Judging a call touches memory alone; whatever touches a file runs on a thread where it may block.
 
+mod balances;
 mod bookings;
 mod database;
 mod hours;
@@ -25,8 +26,8 @@ use self::ledger::LedgerFile;
 use self::state::StateFile;
 use super::memory::{Counters, Settlement};
 use super::{
-    Answer, Booked, Closed, CounterAsk, Entry, GroupId, Mark, Record, RecordKind, Reservation, Rollup,
-    RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    Answer, Booked, Booking, Closed, CounterAsk, Entry, GroupId, Kept, Mark, Record, RecordKind, Reservation,
+    Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
 };
 
 /// The engine. Clones share one store.
@@ -119,6 +120,16 @@ impl Inner {
         }
         Ok(moved)
     }
+
+    /// As a batch that ends no request.
+    fn correct(&self, counters: &[Booked]) -> Result<Vec<Booked>, StoreError> {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let (groups, moved) = self.state.correct(counters)?;
+        for (group, record) in groups {
+            self.counters.settle(&group, &Settlement { records: record.counters, requests: Vec::new() });
+        }
+        Ok(moved)
+    }
 }
 
 /// The innermost cause, which says what the system said.
@@ -203,5 +214,25 @@ impl Store for Embedded {
 
     fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64> {
         self.writing(move |inner| inner.ledger.prune(rows_before, rollups_before))
+    }
+
+    fn kept(&self) -> Answer<'_, Kept> {
+        self.reading(|inner| inner.ledger.kept())
+    }
+
+    fn counters(&self, groups: Vec<GroupId>) -> Answer<'_, Vec<Booking>> {
+        self.reading(move |inner| inner.state.counters(&groups))
+    }
+
+    fn amend_rows(&self, rows: Vec<Closed>) -> Answer<'_, u64> {
+        self.writing(move |inner| inner.ledger.amend(&rows))
+    }
+
+    fn put_sums(&self, sums: Vec<(RollupKey, Rollup)>) -> Answer<'_, ()> {
+        self.writing(move |inner| inner.ledger.put_sums(&sums))
+    }
+
+    fn correct(&self, counters: Vec<Booked>) -> Answer<'_, Vec<Booked>> {
+        self.writing(move |inner| inner.correct(&counters))
     }
 }

@@ -24,6 +24,11 @@ pub(super) struct GroupRecord {
 }
 
 impl GroupRecord {
+    /// A group that has everything up to these marks, and has booked nothing.
+    pub(super) fn unused(marks: Vec<Mark>) -> Self {
+        Self { counters: Vec::new(), marks }
+    }
+
     /// Books what an entry says of this group, unless the entry was applied before.
     pub(super) fn book<'a>(&mut self, mark: Mark, bookings: impl Iterator<Item = &'a Booking>) {
         match self.marks.iter_mut().find(|applied| applied.writer() == mark.writer()) {
@@ -50,6 +55,25 @@ impl GroupRecord {
             after: *booked,
         });
         moves.filter(|moved| moved.before != moved.after).collect()
+    }
+
+    /// Sets a counter, if it stands where it is said to stand; tells whether it was set.
+    pub(super) fn correct(&mut self, change: &Booked) -> bool {
+        let Booked { counter, span, before, after, .. } = change;
+        match self.counters.iter_mut().find(|record| record.counter == *counter) {
+            Some(record) if record.span.start == span.start && record.booked == *before => {
+                record.booked = *after;
+            }
+            Some(record) if record.span.start < span.start && *before == 0 => {
+                (record.span, record.booked) = (*span, *after);
+            }
+            None if *before == 0 => {
+                let (counter, span, booked) = (counter.clone(), *span, *after);
+                self.counters.push(CounterRecord { counter, span, booked });
+            }
+            Some(_) | None => return false,
+        }
+        true
     }
 
     /// Forgets windows that are long over at `now`.

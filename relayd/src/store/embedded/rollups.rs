@@ -51,6 +51,31 @@ impl<'a> Sums<'a> {
     }
 }
 
+/// Puts sums in the places of those that are stored; one without any call goes.
+pub(super) fn put(transaction: &WriteTransaction, sums: &[(RollupKey, Rollup)]) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(ROLLUPS)?;
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    for (place, sum) in sums {
+        encode(&mut key, &(&place.key, &place.account, &place.model))?;
+        let place = (place.hour.as_millis(), key.as_slice());
+        if sum.requests == 0 {
+            table.remove(place)?;
+            continue;
+        }
+        encode(&mut value, &SumRecord::from(sum))?;
+        table.insert(place, value.as_slice())?;
+    }
+    Ok(())
+}
+
+/// The first hour and the last that have sums.
+pub(super) fn hours(transaction: &WriteTransaction) -> Result<Option<(Timestamp, Timestamp)>, StoreError> {
+    let table = transaction.open_table(ROLLUPS)?;
+    let first = table.first()?.map(|(place, _)| Timestamp::from_millis(place.value().0));
+    let last = table.last()?.map(|(place, _)| Timestamp::from_millis(place.value().0));
+    Ok(first.zip(last))
+}
+
 pub(super) fn create(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(ROLLUPS)?;
     Ok(())

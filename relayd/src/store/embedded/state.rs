@@ -10,7 +10,7 @@ use super::bookings;
 use super::database::{DatabaseFile, damaged};
 use super::marks::Marks;
 use super::record::GroupRecord;
-use crate::store::{Booked, Entry, GroupId, Record, RecordKind, StoreError, Write};
+use crate::store::{Booked, Booking, Entry, GroupId, Record, RecordKind, StoreError, Write};
 
 const CACHE_BYTES: usize = 2 << 20;
 
@@ -112,6 +112,16 @@ impl StateFile {
     /// Books a batch; gives what the groups that it touches have now, and which of their counters moved.
     pub(super) fn book(&self, batch: &[Entry]) -> Result<(bookings::Groups, Vec<Booked>), StoreError> {
         self.0.write(|transaction| bookings::book(transaction, batch))
+    }
+
+    /// What is booked in the counters of these groups.
+    pub(super) fn counters(&self, groups: &[GroupId]) -> Result<Vec<Booking>, StoreError> {
+        self.0.read(|transaction| bookings::counters(transaction, groups))
+    }
+
+    /// Sets counters; gives what their groups have now, and which of them were set.
+    pub(super) fn correct(&self, counters: &[Booked]) -> Result<(bookings::Groups, Vec<Booked>), StoreError> {
+        self.0.write(|transaction| bookings::correct(transaction, counters))
     }
 
     pub(super) fn marks(&self) -> Result<Marks, StoreError> {

@@ -14,8 +14,12 @@ use super::Embedded;
 use super::database::DatabaseFile;
 use super::ledger::LedgerFile;
 use super::state::StateFile;
-use crate::store::contract::{Folder, IN_TOTAL, ask, at, booking, closed, entry, request_id, reserve};
-use crate::store::{Entry, GroupId, RollupQuery, Store, StoreError, StoreState, Verdict};
+use crate::store::contract::{
+    Folder, IN_TOTAL, ask, at, booking, closed, counter, entry, request_id, reserve,
+};
+use crate::store::{
+    Booked, Booking, Entry, GroupId, RollupQuery, Span, Store, StoreError, StoreState, Verdict,
+};
 
 fn open(dir: &Path) -> Arc<dyn Store> {
     Arc::new(Embedded::open(dir).unwrap())
@@ -145,4 +149,74 @@ fn a_disk_that_fails_anywhere_makes_nothing_count_twice_or_never() {
     assert_eq!(sums(&store), booked);
     let rollups = runtime.block_on(store.rollups(RollupQuery::default())).unwrap();
     assert_eq!(rollups.iter().map(|(_, sum)| sum.requests).sum::<u64>(), booked.0);
+}
+
+/// Takes away what older versions did not have.
+fn forget_balances(dir: &Path) {
+    let database = redb::Database::open(dir.join("ledger.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for name in ["balances", "kept"] {
+        let table = redb::TableDefinition::<&str, i64>::new(name);
+        transaction.delete_table(table).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_file_of_an_older_version_knows_how_far_back_it_is_whole() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let hour_ms = 3_600_000;
+    for (rows_before, since) in [(0, None), (10, Some(10)), (20, Some(21))] {
+        let folder = Folder::new();
+        let store = open(folder.path());
+        let batch: Vec<Entry> = (0..20)
+            .map(|hour: i64| {
+                let id = shared::domain::RequestId::new(at(hour * hour_ms), [1; 10]);
+                entry(0, u64::try_from(hour).unwrap() + 1, closed(id, Vec::new()))
+            })
+            .collect();
+        runtime.block_on(store.apply(batch.into())).unwrap();
+        runtime.block_on(store.prune(at(rows_before * hour_ms), None)).unwrap();
+        drop(store);
+        forget_balances(folder.path());
+        for _ in 0..2 {
+            let store = open(folder.path());
+            let kept = runtime.block_on(store.kept()).unwrap();
+            let since = since.map(|hour: i64| at(hour * hour_ms));
+            assert_eq!((kept.rows_since, kept.balances_since), (since, since), "{rows_before}");
+            assert_eq!((kept.sums_since, kept.balances.len()), (None, 0));
+        }
+    }
+}
+
+/// Takes away a group with all its counters.
+fn forget_group(dir: &Path, group: &str) {
+    let database = redb::Database::open(dir.join("state.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let table = redb::TableDefinition::<&str, &[u8]>::new("groups");
+        transaction.open_table(table).unwrap().remove(group).unwrap().unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_group_that_is_made_again_books_nothing_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let folder = Folder::new();
+    let store = open(folder.path());
+    let booking =
+        Booking { group: GroupId::from("k"), counter: counter(IN_TOTAL), span: Span::ENDLESS, amount: 1 };
+    let batch: Arc<[Entry]> = (1..=4)
+        .map(|n| entry(n % 2, n.into(), closed(request_id(n.into()), vec![booking.clone()])))
+        .collect();
+    runtime.block_on(store.apply(batch.clone())).unwrap();
+    drop(store);
+    forget_group(folder.path(), "k");
+    let store = open(folder.path());
+    let Booking { group, counter, span, .. } = booking;
+    let change = Booked { group: group.clone(), counter, span, before: 0, after: 4 };
+    assert_eq!(runtime.block_on(store.correct(vec![change.clone()])).unwrap(), [change]);
+    runtime.block_on(store.apply(batch)).unwrap();
+    assert_eq!(runtime.block_on(store.counters(vec![group])).unwrap()[0].amount, 4);
 }

@@ -53,6 +53,9 @@ mod queue;
 #[cfg(test)]
 mod quickstart;
 #[cfg(test)]
+#[cfg(feature = "embedded")]
+mod rebuild;
+#[cfg(test)]
 mod sdk;
 #[cfg(test)]
 mod shutdown;

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::account::AccountCommand;
 use crate::budget::{EventsArgs, LimitCommand};
 use crate::config::ConfigCommand;
+use crate::costs::CostsCommand;
 use crate::daemon::AuditArgs;
 use crate::explain::ExplainArgs;
 use crate::key::KeyCommand;
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// Prices of models
     #[command(subcommand)]
     Pricing(PricingCommand),
+    /// Costs and counters, computed anew
+    #[command(subcommand)]
+    Costs(CostsCommand),
     /// The daemon's configuration
     #[command(subcommand)]
     Config(ConfigCommand),

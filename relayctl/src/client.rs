@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use shared::admin::{AdminCall, Problem};
+use shared::progress::{Line, LongCall, Progress};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -45,6 +47,9 @@ pub(crate) enum ClientError {
     /// The connection broke.
     #[error("relayd broke off")]
     BrokenOff(#[source] hyper::Error),
+    /// The answer ends before its last line.
+    #[error("relayd broke off before it was done")]
+    Unfinished,
     /// The answer is too large.
     #[error("relayd's answer has more than {} MiB", ANSWER_BYTES_MAX >> 20)]
     TooLarge,
@@ -93,11 +98,49 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(ClientError::Unreadable);
         }
-        let problem = serde_json::from_slice::<Problem>(&body).map_err(|_| ClientError::Status(status))?;
-        Err(ClientError::Refused(problem))
+        Err(problem(status, &body))
+    }
+
+    /// Makes a call that takes long, and hears how far it is; each line of its answer is waited for as long as a
+    /// whole answer of another.
+    pub(crate) async fn call_long<C: LongCall>(
+        &self,
+        call: &C,
+        mut hear: impl FnMut(Progress),
+    ) -> Result<C::Reply, ClientError> {
+        let body = serde_json::to_vec(call).map_err(ClientError::Unreadable)?;
+        let late = |_| ClientError::TooLate(ANSWER_WITHIN);
+        let reply = timeout(ANSWER_WITHIN, self.send(C::PATH, body.into())).await.map_err(late)??;
+        let status = reply.status();
+        if !status.is_success() {
+            let body = timeout(ANSWER_WITHIN, whole(reply.into_body())).await.map_err(late)??;
+            return Err(problem(status, &body));
+        }
+        let (mut body, mut read) = (reply.into_body(), Vec::new());
+        loop {
+            for line in lines(&mut read) {
+                match serde_json::from_slice(&line).map_err(ClientError::Unreadable)? {
+                    Line::Progress(progress) => hear(progress),
+                    Line::Reply(reply) => return Ok(reply),
+                    Line::Problem(problem) => return Err(ClientError::Refused(problem)),
+                }
+            }
+            let frame = timeout(ANSWER_WITHIN, body.frame()).await.map_err(late)?;
+            let frame = frame.ok_or(ClientError::Unfinished)?.map_err(ClientError::BrokenOff)?;
+            read.extend_from_slice(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+            if read.len() > ANSWER_BYTES_MAX {
+                return Err(ClientError::TooLarge);
+            }
+        }
     }
 
     async fn post(&self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
+        let reply = self.send(path, body).await?;
+        let status = reply.status();
+        Ok((status, whole(reply.into_body()).await?))
+    }
+
+    async fn send(&self, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
         let stream = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = http1::handshake(stream).await.map_err(ClientError::BrokenOff)?;
         // It ends by itself once `sender` and the reply are gone; its errors reach the sender too.
@@ -106,14 +149,7 @@ impl Client {
             .header(header::HOST, "relayd")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
-        let reply = sender.send_request(request).await.map_err(ClientError::BrokenOff)?;
-        let status = reply.status();
-        let body = Limited::new(reply.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
-            Ok(error) => ClientError::BrokenOff(*error),
-            Err(_) => ClientError::TooLarge,
-        })?;
-        Ok((status, body.to_bytes()))
+        sender.send_request(request).await.map_err(ClientError::BrokenOff)
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
@@ -127,5 +163,44 @@ impl Client {
                 _ => ClientError::Connect { socket, source },
             }
         })
+    }
+}
+
+/// What the daemon says of a call that it did not make.
+fn problem(status: StatusCode, body: &[u8]) -> ClientError {
+    serde_json::from_slice::<Problem>(body).map_or(ClientError::Status(status), ClientError::Refused)
+}
+
+async fn whole(body: Incoming) -> Result<Bytes, ClientError> {
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+        Ok(error) => ClientError::BrokenOff(*error),
+        Err(_) => ClientError::TooLarge,
+    })?;
+    Ok(body.to_bytes())
+}
+
+/// Takes the whole lines out of what was read.
+fn lines(read: &mut Vec<u8>) -> Vec<Vec<u8>> {
+    let end = read.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let whole: Vec<u8> = read.drain(..end).collect();
+    whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_when_they_are_whole() {
+        let mut read = Vec::new();
+        for (more, expected, left) in
+            [("{", vec![], "{"), ("}\n{1", vec!["{}"], "{1"), ("}\n\n{2}\n", vec!["{1}", "{2}"], "")]
+        {
+            read.extend_from_slice(more.as_bytes());
+            let taken = lines(&mut read);
+            assert_eq!(taken, expected.iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>());
+            assert_eq!(read, left.as_bytes());
+        }
     }
 }

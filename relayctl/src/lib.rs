@@ -14,6 +14,7 @@ mod budget;
 mod cli;
 mod client;
 mod config;
+mod costs;
 mod ctl;
 mod daemon;
 mod explain;
@@ -85,6 +86,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Requests(args) => usage::requests(&ctl, args).await,
         Command::Explain(args) => explain::run(&ctl, args).await,
         Command::Pricing(command) => pricing::run(&ctl, command).await,
+        Command::Costs(command) => costs::run(&ctl, command).await,
         Command::Config(command) => config::run(&ctl, command).await,
         Command::Limit(command) => budget::run(&ctl, command).await,
         Command::Events(args) => budget::events(&ctl, args).await,

@@ -73,6 +73,15 @@ impl Output {
         write(&format!("{}\n", written.trim_end_matches('\n')))
     }
 
+    /// Shows people what a program is spared, which reads the last answer alone.
+    pub(crate) fn show<T: ?Sized>(
+        &self,
+        answer: &T,
+        text: impl FnOnce(&T, &Look) -> String,
+    ) -> Result<(), Failure> {
+        if self.is_json() { Ok(()) } else { write(&format!("{}\n\n", text(answer, &self.look))) }
+    }
+
     /// Writes a text for people at once; programs are spared it.
     pub(crate) fn say(&self, text: &str) -> Result<(), Failure> {
         if self.is_json() { Ok(()) } else { write(text) }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use dialoguer::theme::ColorfulTheme;
 use dialoguer::{Confirm, Input, Password, Select};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
+use shared::progress::Progress;
 use shared::redact::Secret;
 
 use crate::failure::Failure;
@@ -79,6 +80,43 @@ impl Prompt {
 fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect::<String>() + "?").unwrap_or_default()
+}
+
+/// Shows how far a long call is; only on a terminal.
+pub(crate) struct Bar(ProgressBar);
+
+impl Bar {
+    /// Shows nothing before it is told something.
+    pub(crate) fn new() -> Self {
+        Self(ProgressBar::no_length())
+    }
+
+    /// Shows how far it is.
+    pub(crate) fn show(&self, progress: Progress) {
+        let Progress { stage, done, total } = progress;
+        match total {
+            0 => self.0.unset_length(),
+            total => self.0.set_length(total.max(done)),
+        }
+        self.0.set_style(style(total > 0));
+        self.0.set_message(stage);
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn style(has_end: bool) -> ProgressStyle {
+    let template = if has_end {
+        "{msg} {wide_bar} {human_pos} of {human_len}, {eta} left"
+    } else {
+        "{spinner} {msg} {human_pos}"
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Shows that something is being waited for; only on a terminal.

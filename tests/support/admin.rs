@@ -6,10 +6,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use shared::admin::{AddAccount, AdminCall, CreateKey, Problem};
 use shared::domain::AccountKind;
+use shared::progress::{Line, LongCall, Progress};
 use shared::redact::Secret;
 use tokio::net::UnixStream;
 
@@ -36,19 +39,55 @@ fn lost(error: impl fmt::Display) -> CallError {
 
 /// Makes one call on a connection of its own.
 pub async fn call<C: AdminCall>(socket: &Path, call: &C) -> Result<C::Reply, CallError> {
-    let stream = UnixStream::connect(socket).await.map_err(lost)?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-    tokio::spawn(connection);
-    let request = Request::post(C::PATH).header("host", "relayd").header("content-type", "application/json");
-    let body = Full::new(Bytes::from(serde_json::to_vec(call).unwrap()));
-    let reply = sender.send_request(request.body(body).unwrap()).await.map_err(lost)?;
+    let reply = send(socket, call).await?;
     let status = reply.status();
     let body = reply.into_body().collect().await.map_err(lost)?.to_bytes();
     if status.is_success() {
         return Ok(read(&body));
     }
     Err(CallError::Problem(read(&body)))
+}
+
+/// Makes one call that takes long, and hears how far it is.
+pub async fn call_long<C: LongCall>(
+    socket: &Path,
+    call: &C,
+    mut hear: impl FnMut(Progress),
+) -> Result<C::Reply, CallError> {
+    let reply = send(socket, call).await?;
+    let is_success = reply.status().is_success();
+    let (mut body, mut unread) = (reply.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        unread.extend_from_slice(frame.map_err(lost)?.data_ref().map_or(&[][..], Bytes::as_ref));
+        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = unread.drain(..=end).collect();
+            match read(&line) {
+                Line::Progress(progress) => hear(progress),
+                Line::Reply(reply) => return Ok(reply),
+                Line::Problem(problem) => return Err(CallError::Problem(problem)),
+            }
+        }
+    }
+    if is_success { Err(lost("it broke off")) } else { Err(CallError::Problem(read(&unread))) }
+}
+
+async fn send<C: AdminCall>(socket: &Path, call: &C) -> Result<Response<Incoming>, CallError> {
+    post(socket, C::PATH, serde_json::to_vec(call).unwrap().into()).await
+}
+
+async fn post(socket: &Path, path: &str, body: Bytes) -> Result<Response<Incoming>, CallError> {
+    let stream = UnixStream::connect(socket).await.map_err(lost)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    tokio::spawn(connection);
+    let request = Request::post(path).header("host", "relayd").header("content-type", "application/json");
+    sender.send_request(request.body(Full::new(body)).unwrap()).await.map_err(lost)
+}
+
+/// POSTs something that may be no call, and gives what is answered.
+pub async fn post_raw(socket: &Path, path: &str, call: &Value) -> Value {
+    let reply = post(socket, path, call.to_string().into()).await.unwrap_or_else(|error| panic!("{error}"));
+    read(&reply.into_body().collect().await.unwrap().to_bytes())
 }
 
 fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> T {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal};
 use shared::admin::{AdminCall, ListRequests, RequestRow, ShowStatus, StatusView};
+use shared::progress::LongCall;
 use tempfile::TempDir;
 
 use super::admin::{self, CallError};
@@ -223,6 +224,12 @@ impl Daemon {
 
     pub async fn call<C: AdminCall>(&self, call: &C) -> C::Reply {
         self.try_call(call).await.unwrap_or_else(|error| panic!("{}: {error}", C::PATH))
+    }
+
+    /// Makes a call that takes long.
+    pub async fn call_long<C: LongCall>(&self, call: &C) -> C::Reply {
+        let made = admin::call_long(&self.socket(), call, |_| {}).await;
+        made.unwrap_or_else(|error| panic!("{}: {error}", C::PATH))
     }
 
     pub async fn status(&self) -> StatusView {

@@ -213,6 +213,57 @@ fn a_failed_test_of_an_account_is_code_1() {
 }
 
 #[test]
+fn what_takes_long_is_read_line_by_line() {
+    let nothing = json!({ "before": "0.00", "after": "0.00" });
+    let report = move |applied: bool| {
+        json!({
+            "applied": applied, "calls": 7, "repriced": 0, "without_price": 0, "cost": nothing,
+            "rated": nothing, "hours_from": null, "hours": 1,
+            "sums": [{
+                "id": "key_1", "name": "alice", "requests": { "before": 1, "after": 7 }, "cost": nothing,
+                "rated": nothing,
+            }],
+            "counters": [], "left_alone": [],
+        })
+    };
+    let progress = json!({ "progress": { "stage": "reading", "done": 7, "total": 7 } });
+    let daemon = Daemon::start(move |_, call| {
+        let reply = json!({ "reply": report(call["dry_run"] == false) });
+        (200, format!("{progress}\n{reply}\n"))
+    });
+    let rebuild = ["costs", "rebuild", "--prices", "today"];
+    let run = relayctl(&daemon.socket(), &rebuild);
+    assert_eq!(run.code, 2, "{}", run.err);
+    assert!(run.out.contains("alice") && run.err.contains("pass --yes"), "{}{}", run.out, run.err);
+    let run = relayctl(&daemon.socket(), &[&rebuild, ["--yes"].as_slice()].concat());
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert!(run.out.ends_with("put right: 0 calls, 1 hourly sum, 0 counters\n"), "{}", run.out);
+    let run = relayctl(&daemon.socket(), &[&rebuild, ["--yes", "--output", "json"].as_slice()].concat());
+    let answer: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((run.code, &answer["applied"]), (0, &json!(true)));
+    let calls = daemon.calls("/v1/costs/rebuild");
+    let dry: Vec<&Value> = calls.iter().map(|call| &call["dry_run"]).collect();
+    assert_eq!(dry, [true, true, false, true, false]);
+    assert_eq!(calls[0]["prices"], "today");
+}
+
+#[test]
+fn what_takes_long_may_fail_on_the_way() {
+    let problem = json!({ "code": "conflict", "message": "not now", "hint": "try it again" });
+    for (status, body, told) in [
+        (200, format!("{}\n", json!({ "problem": problem })), "relayctl: not now\nhint: try it again\n"),
+        (409, problem.to_string(), "relayctl: not now\nhint: try it again\n"),
+        (200, String::new(), "relayctl: relayd broke off before it was done\n"),
+        (200, "{\"reply\":{}}\n".to_owned(), "different versions"),
+    ] {
+        let daemon = Daemon::start(move |_, _| (status, body.clone()));
+        let run = relayctl(&daemon.socket(), &["costs", "rebuild", "--dry-run"]);
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{told}");
+        assert!(run.err.contains(told), "{}", run.err);
+    }
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure() {
     let keys: Vec<Value> = (0..2_000).map(|_| key("active")).collect();
     let daemon = answering(200, json!(keys));

@@ -8,7 +8,7 @@ use shared::admin::AccountView;
 use shared::domain::{AccountKind, Protocol};
 
 use crate::support::daemon::setting;
-use crate::support::{Call, Reply, Rig, Seen, Setup, Step, answer, until, upstream, wire};
+use crate::support::{Ask, Call, Reply, Rig, Seen, Setup, Step, answer, until, upstream, wire};
 
 const KINDS: [AccountKind; 3] =
     [AccountKind::ClaudeConsole, AccountKind::OpenaiResponses, AccountKind::GeminiApi];
@@ -193,5 +193,89 @@ async fn an_error_counts_although_the_client_leaves_at_it() {
         drop(open);
         until("it is told", async || (health(&rig, protocol).await.0 == "overloaded").then_some(())).await;
         rig.resume(account(protocol)).await;
+    }
+}
+
+/// What every key may ask for without a limit must not take an account from those who work with it.
+#[tokio::test]
+async fn what_counting_is_refused_says_nothing_of_answers() {
+    let rig = rig().await;
+    for (status, header) in
+        [(429, [("retry-after", "90")]), (529, [("retry-after", "90")]), (500, [("x", "y")])]
+    {
+        rig.upstream.script(move |seen| match seen.ask() {
+            Ask::CountTokens(_) => Reply::error(seen.protocol(), status, &header),
+            _ => answer(seen),
+        });
+        for (protocol, path) in [
+            (Protocol::Messages, "/v1/messages/count_tokens"),
+            (Protocol::GenerateContent, "/v1beta/models/m:countTokens"),
+        ] {
+            for prompt in ["one", "another"] {
+                let body = Call::new(protocol, "m").prompt(prompt).body();
+                assert!(rig.client.post(path, body).await.status >= 429);
+            }
+            rig.client.call(&Call::new(protocol, "m")).await.expect(200);
+            rig.resume(account(protocol)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_rests_for_embeddings_answers() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| match seen.ask() {
+        Ask::Embed(_) => Reply::error(seen.protocol(), 429, &[("retry-after", "90")]),
+        _ => answer(seen),
+    });
+    let embed = || rig.client.post("/v1/embeddings", r#"{"model":"m","input":"a"}"#);
+    embed().await.expect(429);
+    let (state, cause) = health(&rig, Protocol::ChatCompletions).await;
+    assert!(state == "limited" && cause.contains("embed"), "{state}: {cause}");
+    rig.client.call(&Call::new(Protocol::ChatCompletions, "m")).await.expect(200);
+    let asked = rig.upstream.count();
+    embed().await.expect(429);
+    assert_eq!(rig.upstream.count(), asked, "an account that rests is not asked");
+}
+
+/// A refused credential is the account's, whatever it was used for.
+#[tokio::test]
+async fn a_credential_that_counting_shows_to_be_bad_is_bad_for_all() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| Reply::error(seen.protocol(), 401, &[]));
+    let body = Call::new(Protocol::Messages, "m").body();
+    rig.client.post("/v1/messages/count_tokens", body).await.expect(503);
+    assert_eq!(health(&rig, Protocol::Messages).await.0, "auth_failed");
+    rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(503);
+    assert_eq!(rig.upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_limit_of_one_model_leaves_the_others() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| match seen.model().as_str() {
+        "large" => {
+            let message = "This would exceed the rate limit of 30,000 input tokens (model: large)";
+            let headers = [("content-type", "application/json"), ("retry-after", "90")];
+            Reply::whole(429, &headers, wire::error(seen.protocol(), 429, message).to_string())
+        }
+        "small" => Reply::error(seen.protocol(), 429, &[("retry-after", "90")]),
+        _ => answer(seen),
+    });
+    for protocol in Protocol::ALL {
+        let call = |model: &str| Call::new(protocol, model);
+        rig.client.call(&call("large")).await.expect(429);
+        let asked = rig.upstream.count();
+        let refused = rig.client.call(&call("large")).await.expect(429);
+        assert!(refused.header("retry-after").is_some());
+        assert_eq!(rig.upstream.count(), asked, "it is not asked for a model that it has no more of");
+        let (state, cause) = health(&rig, protocol).await;
+        assert!(state == "limited" && cause.contains("model large"), "{state}: {cause}");
+        rig.client.call(&call("m")).await.expect(200);
+        // A limit that names no model is the account's.
+        rig.client.call(&call("small")).await.expect(429);
+        rig.client.call(&call("m")).await.expect(429);
+        rig.resume(account(protocol)).await;
+        rig.client.call(&call("m")).await.expect(200);
     }
 }

@@ -81,7 +81,7 @@ impl<'a> Question<'a> {
             .accounts
             .iter()
             .map(|entry| {
-                let seen = entry.candidate(Operation::Generate, ask.protocol);
+                let seen = entry.candidate(Operation::Generate, ask.protocol, ask.model);
                 let candidate = Candidate { speaks: seen.speaks || protocol.is_none(), ..seen };
                 Turn { entry, candidate, ruled_out: rule_out(&candidate, &ask) }
             })

@@ -5,6 +5,7 @@ use shared::domain::key::Unusable;
 use shared::domain::{Limit, Timestamp};
 
 use crate::directory::{AccountEntry, KeyEntry, LimitSet};
+use crate::scheduler::health::Cause;
 use crate::store::{Standing, Store, StoreError};
 
 /// A key with the standing of its limits.
@@ -70,7 +71,7 @@ pub(super) async fn account(
 }
 
 fn health(entry: &AccountEntry, now: Timestamp) -> HealthView {
-    let health = entry.state.health();
+    let (health, alone) = entry.state.told(now);
     let cooling = health.cooling(now);
     let state = match cooling {
         _ if entry.account.paused => "paused",
@@ -80,10 +81,16 @@ fn health(entry: &AccountEntry, now: Timestamp) -> HealthView {
     let last = health.last();
     HealthView {
         state: state.to_owned(),
-        cause: last.map(|incident| incident.cause.describe()),
+        cause: last.map(|incident| described(incident.cause, alone.as_deref())),
         since: last.map(|incident| incident.at),
         until: cooling.map(|cooling| cooling.until),
     }
+}
+
+/// What went wrong, and for what alone, if not for everything.
+fn described(cause: Cause, alone: Option<&str>) -> String {
+    let cause = cause.describe();
+    alone.map_or_else(|| cause.clone(), |alone| format!("{cause}, {alone}"))
 }
 
 /// Where limits stand.

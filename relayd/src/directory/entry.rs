@@ -12,7 +12,7 @@ use super::pace::{Pace, TooLong, Turn};
 use crate::limits::Scope;
 use crate::provider::{Access, Caller, Provider, ProviderError, provider};
 use crate::scheduler::health::{Cooldowns, Outcome};
-use crate::scheduler::{Candidate, Health};
+use crate::scheduler::{Candidate, Health, Purpose, Vitals};
 use crate::store::GroupId;
 
 /// A key with the limits that hold for it.
@@ -96,13 +96,18 @@ impl AccountEntry {
         (self.account.gap_ms > 0).then(|| Duration::from_millis(self.account.gap_ms))
     }
 
-    /// What the scheduler sees of it.
-    pub fn candidate(&self, operation: Operation, protocol: Protocol) -> Candidate<'_> {
+    /// What a call is to it that names the model so.
+    pub fn purpose<'a>(&'a self, operation: Operation, model: &'a str) -> Purpose<'a> {
+        Purpose { operation, model: self.account.upstream_model(model) }
+    }
+
+    /// What the scheduler sees of it for a call.
+    pub fn candidate(&self, operation: Operation, protocol: Protocol, model: &str) -> Candidate<'_> {
         Candidate {
             account: &self.account,
             speaks: self.provider.speaks(operation).contains(&protocol),
             passed: None,
-            health: self.state.health(),
+            health: self.state.health(self.purpose(operation, model)),
             delay: self.gap().map_or(Duration::ZERO, |gap| self.state.pace.delay(gap)),
             in_flight: self.state.in_flight(),
             last_used: self.state.last_used(),
@@ -113,7 +118,7 @@ impl AccountEntry {
 /// Health and load of an account. It outlasts changes of the record and ends with the process.
 #[derive(Default)]
 pub struct AccountState {
-    health: Mutex<Health>,
+    vitals: Mutex<Vitals>,
     /// Something is known of its health; most accounts have never ailed, and are not locked to find that out.
     has_ailed: AtomicBool,
     in_flight: AtomicU64,
@@ -122,9 +127,14 @@ pub struct AccountState {
 }
 
 impl AccountState {
-    /// What ails the account.
-    pub fn health(&self) -> Health {
-        if self.has_ailed.load(Ordering::Acquire) { *self.locked() } else { Health::default() }
+    /// What ails the account, for such a call.
+    pub fn health(&self, purpose: Purpose<'_>) -> Health {
+        if self.has_ailed.load(Ordering::Acquire) { self.locked().of(purpose) } else { Health::default() }
+    }
+
+    /// What people are told of it, and for what alone that holds, if not for everything.
+    pub fn told(&self, now: Timestamp) -> (Health, Option<String>) {
+        self.locked().told(now)
     }
 
     /// Calls that it is serving now.
@@ -137,19 +147,25 @@ impl AccountState {
         Timestamp::from_millis(self.last_used.load(Ordering::Relaxed))
     }
 
-    /// Takes note of what a call told about the account; gives the health before and after.
-    pub fn learn(&self, outcome: &Outcome, now: Timestamp, cooldowns: &Cooldowns) -> (Health, Health) {
-        let mut health = self.locked();
-        let before = *health;
-        *health = before.after(outcome, now, cooldowns);
-        self.has_ailed.store(*health != Health::default(), Ordering::Release);
-        (before, *health)
+    /// Takes note of what a call told about the account; gives the health for such calls before and after.
+    pub fn learn(
+        &self,
+        purpose: Purpose<'_>,
+        outcome: &Outcome,
+        now: Timestamp,
+        cooldowns: &Cooldowns,
+    ) -> (Health, Health) {
+        let mut vitals = self.locked();
+        let before = vitals.of(purpose);
+        vitals.learn(purpose, outcome, now, cooldowns);
+        self.has_ailed.store(*vitals != Vitals::default(), Ordering::Release);
+        (before, vitals.of(purpose))
     }
 
     /// Forgets what ails the account.
     pub fn recover(&self) {
-        let mut health = self.locked();
-        *health = Health::default();
+        let mut vitals = self.locked();
+        *vitals = Vitals::default();
         self.has_ailed.store(false, Ordering::Release);
     }
 
@@ -160,9 +176,9 @@ impl AccountState {
         InFlight(self.clone())
     }
 
-    fn locked(&self) -> MutexGuard<'_, Health> {
-        // Health is plain data that is replaced whole: a panic elsewhere cannot leave it half changed.
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Vitals> {
+        // Vitals are plain data, each of them replaced whole: a panic elsewhere cannot leave one half changed.
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

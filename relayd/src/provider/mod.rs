@@ -102,6 +102,8 @@ pub struct ErrorReply<'a> {
     pub body: &'a [u8],
     /// Now.
     pub now: Timestamp,
+    /// The model that was asked for, as it was sent.
+    pub model: &'a str,
     /// Tells calls of different content apart.
     pub fingerprint: u64,
 }
@@ -122,11 +124,29 @@ pub fn outcome_by_status(reply: &ErrorReply<'_>) -> Outcome {
     let suspect = |failure| Outcome::Suspect { failure, fingerprint: reply.fingerprint };
     match reply.status {
         401 | 402 => Outcome::AuthFailed { status: reply.status },
-        429 => Outcome::Limited { until: retry_at(reply) },
+        429 => Outcome::Limited { until: retry_at(reply), is_models: names(reply.body, reply.model) },
         503 | 529 => Outcome::Overloaded { until: retry_at(reply) },
         ..=399 | 403 | 408 | 500.. => suspect(Failure::Status(reply.status)),
         _ => Outcome::Refused,
     }
+}
+
+/// Whether a text names a model. Vendors keep limits of requests and tokens by model, and say so by naming it
+/// (rate limits of Anthropic, OpenAI and Gemini); a limit of the whole account names none.
+fn names(text: &[u8], model: &str) -> bool {
+    let is_within = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    // A full stop may end a sentence.
+    let goes_on = |rest: &[u8]| match rest {
+        [b'.', after @ ..] => after.first().is_some_and(u8::is_ascii_alphanumeric),
+        _ => is_within(rest.first()),
+    };
+    let stands_alone = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        !is_within(before) && !goes_on(text.get(at + model.len()..).unwrap_or_default())
+    };
+    !model.is_empty() && memchr::memmem::find_iter(text, model).any(stands_alone)
 }
 
 /// When the upstream says that it may be asked again: the first that can be read of `retry-after-ms`,

@@ -4,23 +4,27 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
+use shared::domain::Operation;
 
 use super::{Relay, ReplyError};
 use crate::directory::AccountEntry;
 use crate::protocol::Reading;
 use crate::provider::ErrorReply;
+use crate::scheduler::Purpose;
 use crate::scheduler::health::{Failure, Outcome};
 
 /// Takes note of what a call told about an account; tells the log when it has to rest for it.
-pub(super) fn learn(relay: &Relay, entry: &AccountEntry, outcome: &Outcome) {
+pub(super) fn learn(relay: &Relay, entry: &AccountEntry, purpose: Purpose<'_>, outcome: &Outcome) {
     let now = relay.clock.now();
-    let (before, after) = entry.state.learn(outcome, now, &relay.settings.cooldowns);
+    let (before, after) = entry.state.learn(purpose, outcome, now, &relay.settings.cooldowns);
     if before.cooling(now).is_none()
         && let (Some(cooling), Some(incident)) = (after.cooling(now), after.last())
     {
         tracing::warn!(
             account = %entry.account.id,
             name = entry.account.name,
+            operation = purpose.operation.name(),
+            model = purpose.model,
             cause = incident.cause.describe(),
             until = %cooling.until,
             "account rests"
@@ -29,9 +33,9 @@ pub(super) fn learn(relay: &Relay, entry: &AccountEntry, outcome: &Outcome) {
 }
 
 /// An account works, as far as the outcome says: what it was suspected of may be settled.
-pub(super) fn clear(relay: &Relay, entry: &AccountEntry, outcome: &Outcome) {
-    if entry.state.health().is_suspected() {
-        learn(relay, entry, outcome);
+pub(super) fn clear(relay: &Relay, entry: &AccountEntry, purpose: Purpose<'_>, outcome: &Outcome) {
+    if entry.state.health(purpose).is_suspected() {
+        learn(relay, entry, purpose, outcome);
     }
 }
 
@@ -39,6 +43,7 @@ pub(super) fn clear(relay: &Relay, entry: &AccountEntry, outcome: &Outcome) {
 pub(super) fn judge(
     relay: &Relay,
     entry: &AccountEntry,
+    model: &str,
     reading: &Reading,
     fingerprint: u64,
 ) -> (Outcome, Failure) {
@@ -49,6 +54,7 @@ pub(super) fn judge(
         headers: &HeaderMap::new(),
         body: error.map_or(&[], |error| error.message.as_bytes()),
         now: relay.clock.now(),
+        model,
         fingerprint,
     });
     (outcome, status.map_or(Failure::StreamError, Failure::Status))
@@ -58,6 +64,9 @@ pub(super) fn judge(
 pub(super) struct Origin {
     pub(super) relay: Arc<Relay>,
     pub(super) entry: Arc<AccountEntry>,
+    pub(super) operation: Operation,
+    /// As it was sent.
+    pub(super) model: String,
     /// Tells calls of different content apart.
     pub(super) fingerprint: u64,
 }
@@ -65,16 +74,16 @@ pub(super) struct Origin {
 impl Origin {
     /// The reply went on to its end.
     pub(super) fn served(self) {
-        clear(&self.relay, &self.entry, &Outcome::Served);
+        clear(&self.relay, &self.entry, self.purpose(), &Outcome::Served);
     }
 
     /// The reply held an error.
     pub(super) fn erred(self, reading: &Reading) {
-        let outcome = match judge(&self.relay, &self.entry, reading, self.fingerprint) {
+        let outcome = match judge(&self.relay, &self.entry, &self.model, reading, self.fingerprint) {
             (Outcome::Suspect { failure, fingerprint }, _) => Outcome::BrokeOff { failure, fingerprint },
             (outcome, _) => outcome,
         };
-        learn(&self.relay, &self.entry, &outcome);
+        learn(&self.relay, &self.entry, self.purpose(), &outcome);
     }
 
     /// The reply ended too early.
@@ -83,6 +92,11 @@ impl Origin {
             ReplyError::Stalled => Failure::Stalled,
             ReplyError::Broken(_) | ReplyError::Truncated => Failure::Broken,
         };
-        learn(&self.relay, &self.entry, &Outcome::BrokeOff { failure, fingerprint: self.fingerprint });
+        let outcome = Outcome::BrokeOff { failure, fingerprint: self.fingerprint };
+        learn(&self.relay, &self.entry, self.purpose(), &outcome);
+    }
+
+    fn purpose(&self) -> Purpose<'_> {
+        Purpose { operation: self.operation, model: &self.model }
     }
 }

@@ -198,6 +198,7 @@ async fn refused(
         headers: &parts.headers,
         body: &body,
         now: worker.relay.clock.now(),
+        model: entry.account.upstream_model(&call.model),
         fingerprint: call.fingerprint(),
     };
     let outcome = entry.provider.outcome(&reply);
@@ -240,7 +241,9 @@ fn broken(call: &Call, failure: Failure) -> Attempted {
 /// A stream that began with an error. `None` if the error is the client's own mistake, which it shall read as it
 /// came.
 fn stream_error(worker: &Worker, call: &Call, entry: &AccountEntry, reader: &Reader) -> Option<Fault> {
-    let (outcome, failure) = account::judge(&worker.relay, entry, reader.reading(), call.fingerprint());
+    let model = entry.account.upstream_model(&call.model);
+    let (outcome, failure) =
+        account::judge(&worker.relay, entry, model, reader.reading(), call.fingerprint());
     (outcome != Outcome::Refused).then_some(Fault {
         outcome,
         told: Told::Failed(failure),

@@ -26,7 +26,7 @@ use crate::directory::{AccountEntry, Snapshot, TooLong, Turn};
 use crate::limits::LimitExceeded;
 use crate::protocol::{Left, UsageChunkFilter, left_headers};
 use crate::scheduler::health::{Failure, Outcome};
-use crate::scheduler::{Ask, Candidate, NoAccount, Passed, pick, rule_out};
+use crate::scheduler::{Ask, Candidate, NoAccount, Passed, Purpose, pick, rule_out};
 
 /// What a call came to.
 enum Delivery {
@@ -53,7 +53,13 @@ pub(super) async fn run(
     };
     match run.deliver(&mut settlement).await {
         Ok(Delivery::Reply(reply, entry)) => {
-            let origin = Origin { relay: worker.relay.clone(), entry, fingerprint: call.fingerprint() };
+            let origin = Origin {
+                relay: worker.relay.clone(),
+                operation: call.target.operation,
+                model: entry.account.upstream_model(&call.model).to_owned(),
+                fingerprint: call.fingerprint(),
+                entry,
+            };
             let is_attended = settlement.is_attended();
             Ok(tapped(call, *reply, origin, settlement).map(|tap| match is_attended {
                 true => ReplyBody::Attended(AttendedReply::new(worker.clone(), tap)),
@@ -105,7 +111,7 @@ impl Run<'_> {
                 Attempted::Refused(refusal) => return Ok(Delivery::Refusal(refusal)),
                 Attempted::Failed(fault) => {
                     settlement.attempt_failed(&entry, fault.may_have_worked);
-                    account::learn(relay, &entry, &fault.outcome);
+                    account::learn(relay, &entry, self.purpose(&entry), &fault.outcome);
                     self.passed.push((position, Passed::Tried));
                     self.faults.push((entry, fault));
                 }
@@ -240,8 +246,13 @@ impl Run<'_> {
         let Target { operation, protocol, .. } = self.call.target;
         Candidate {
             passed: self.passed.iter().find(|(at, _)| *at == position).map(|(_, passed)| *passed),
-            ..self.snapshot.accounts()[position].candidate(operation, protocol)
+            ..self.snapshot.accounts()[position].candidate(operation, protocol, &self.call.model)
         }
+    }
+
+    /// What the call is to an account.
+    fn purpose<'b>(&'b self, entry: &'b AccountEntry) -> Purpose<'b> {
+        entry.purpose(self.call.target.operation, &self.call.model)
     }
 
     fn pick(&self, now: Timestamp) -> Result<usize, NoAccount> {
@@ -252,10 +263,10 @@ impl Run<'_> {
     /// An account serves the call: whoever failed it before is at fault, and the session follows.
     fn served(&self, entry: &AccountEntry, now: Timestamp) {
         let relay = &self.worker.relay;
-        account::clear(relay, entry, &Outcome::Began);
+        account::clear(relay, entry, self.purpose(entry), &Outcome::Began);
         for (failed, fault) in &self.faults {
             if let Outcome::Suspect { failure, .. } = fault.outcome {
-                account::learn(relay, failed, &Outcome::Confirmed { failure });
+                account::learn(relay, failed, self.purpose(failed), &Outcome::Confirmed { failure });
             }
         }
         if let Some(session) = self.call.session {
@@ -302,7 +313,8 @@ impl Run<'_> {
             Some(NoAccount::Crowded { until }) => Some(until),
             _ => None,
         };
-        let resting = self.faults.iter().filter_map(|(entry, _)| entry.state.health().cooling(now));
+        let health = |entry: &AccountEntry| entry.state.health(self.purpose(entry));
+        let resting = self.faults.iter().filter_map(|(entry, _)| health(entry).cooling(now));
         resting.map(|cooling| cooling.until).chain(known).min()
     }
 }

@@ -18,6 +18,8 @@ pub enum Outcome {
     Limited {
         /// The end that the upstream named.
         until: Option<Timestamp>,
+        /// The upstream said that it is the model's allowance, not that of all.
+        is_models: bool,
     },
     /// It is overloaded, until then if the upstream said so.
     Overloaded {
@@ -144,7 +146,7 @@ pub struct Cooling {
     pub until: Timestamp,
 }
 
-/// What is known of an account's health.
+/// What is known of an account's health, as far as it is the same for a number of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     until: [Option<Timestamp>; 4],
@@ -212,6 +214,17 @@ impl Health {
             .max_by_key(|cooling| cooling.until)
     }
 
+    /// This and another, of which both hold.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        for (until, others) in self.until.iter_mut().zip(other.until) {
+            *until = (*until).max(others);
+        }
+        self.suspicion = self.suspicion.or(other.suspicion);
+        self.last = [self.last, other.last].into_iter().flatten().max_by_key(|incident| incident.at);
+        self
+    }
+
     /// The last thing that went wrong.
     pub const fn last(&self) -> Option<Incident> {
         self.last
@@ -234,7 +247,7 @@ impl Health {
             }
             Outcome::Served => Self { suspicion: None, ..self },
             Outcome::Refused => self,
-            Outcome::Limited { until } => {
+            Outcome::Limited { until, .. } => {
                 let latest = now.after(cooldowns.limited_max);
                 let until = until.unwrap_or(now.after(cooldowns.limited)).min(latest);
                 self.cooled(Ailment::Limited, until, Cause::Limited, now)
@@ -305,6 +318,10 @@ mod tests {
         health.cooling(NOW).map(|cooling| (cooling.ailment, cooling.until))
     }
 
+    fn limited(seconds: Option<u64>) -> Outcome {
+        Outcome::Limited { until: seconds.map(in_seconds), is_models: false }
+    }
+
     fn suspect(fingerprint: u64) -> Outcome {
         Outcome::Suspect { failure: Failure::Status(500), fingerprint }
     }
@@ -318,21 +335,13 @@ mod tests {
         for (what, outcomes, expected) in [
             ("success", vec![Outcome::Served], None),
             ("the client's mistake", vec![Outcome::Refused], None),
-            (
-                "limited, time told",
-                vec![Outcome::Limited { until: Some(in_seconds(7)) }],
-                Some((Ailment::Limited, in_seconds(7))),
-            ),
+            ("limited, time told", vec![limited(Some(7))], Some((Ailment::Limited, in_seconds(7)))),
             (
                 "limited, time told too long",
-                vec![Outcome::Limited { until: Some(in_seconds(90_000)) }],
+                vec![limited(Some(90_000))],
                 Some((Ailment::Limited, in_seconds(3_600))),
             ),
-            (
-                "limited, no time told",
-                vec![Outcome::Limited { until: None }],
-                Some((Ailment::Limited, in_seconds(60))),
-            ),
+            ("limited, no time told", vec![limited(None)], Some((Ailment::Limited, in_seconds(60)))),
             (
                 "overloaded",
                 vec![Outcome::Overloaded { until: None }],
@@ -381,7 +390,7 @@ mod tests {
     #[test]
     fn the_longest_cooldown_counts_and_ends_at_its_time() {
         let health = Health::default().after(&Outcome::Unreachable, NOW, &Cooldowns::default()).after(
-            &Outcome::Limited { until: Some(in_seconds(60)) },
+            &limited(Some(60)),
             NOW,
             &Cooldowns::default(),
         );

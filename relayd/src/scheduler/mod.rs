@@ -3,12 +3,14 @@
 
 pub mod affinity;
 pub mod health;
+mod vitals;
 
 use std::time::Duration;
 
 use shared::domain::{Account, AccountKind, ApiKey, Family, Protocol, Timestamp};
 
 pub use health::{Cooling, Health};
+pub use vitals::{Purpose, Vitals};
 
 /// What a call needs of an account.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ pub struct Candidate<'a> {
     pub speaks: bool,
     /// Whether this call was sent to it already, or its own limits refused the call.
     pub passed: Option<Passed>,
-    /// What ails it.
+    /// What ails it, for such a call.
     pub health: Health,
     /// How long a call that goes to it now has to wait to be started.
     pub delay: Duration,

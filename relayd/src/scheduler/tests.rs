@@ -91,7 +91,11 @@ fn ask<'a>(key: &'a ApiKey, model: &'a str) -> Ask<'a> {
 
 fn limited(seconds: u64) -> Health {
     let until = NOW.after(Duration::from_secs(seconds));
-    Health::default().after(&Outcome::Limited { until: Some(until) }, NOW, &Cooldowns::default())
+    Health::default().after(
+        &Outcome::Limited { until: Some(until), is_models: false },
+        NOW,
+        &Cooldowns::default(),
+    )
 }
 
 #[test]

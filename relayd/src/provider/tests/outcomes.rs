@@ -7,7 +7,7 @@ use super::*;
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn reply<'a>(status: u16, headers: &'a HeaderMap, body: &'a [u8]) -> ErrorReply<'a> {
-    ErrorReply { status, headers, body, now: NOW, fingerprint: 7 }
+    ErrorReply { status, headers, body, now: NOW, model: "gpt-5.6", fingerprint: 7 }
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_status_says_what_ails_the_account() {
         (409, Outcome::Refused),
         (413, Outcome::Refused),
         (422, Outcome::Refused),
-        (429, Outcome::Limited { until: told }),
+        (429, Outcome::Limited { until: told, is_models: false }),
         (500, suspect(500)),
         (501, suspect(501)),
         (502, suspect(502)),
@@ -38,6 +38,30 @@ fn a_status_says_what_ails_the_account() {
             assert_eq!(provider(kind).outcome(&reply(status, &headers, b"")), expected, "{kind} {status}");
         }
     }
+}
+
+#[test]
+fn a_limit_that_names_the_model_is_the_models() {
+    for (body, expected) in [
+        ("", false),
+        ("Rate limit reached for requests per minute", false),
+        ("Rate limit reached for gpt-5.6 in organization org-1 on tokens per min", true),
+        (r#"{"quotaDimensions": {"location": "global", "model": "gpt-5.6"}}"#, true),
+        ("You have no more of gpt-5.6.", true),
+        ("limit of gpt-5.6-mini, gpt-5.60, gpt-5.6.1, chatgpt-5.6 and my_gpt-5.6", false),
+        ("limit of gpt-5.6-mini and of models/gpt-5.6", true),
+    ] {
+        let expected = Outcome::Limited { until: None, is_models: expected };
+        let headers = HeaderMap::new();
+        assert_eq!(
+            provider(OpenaiResponses).outcome(&reply(429, &headers, body.as_bytes())),
+            expected,
+            "{body}"
+        );
+    }
+    let headers = HeaderMap::new();
+    let nameless = ErrorReply { model: "", ..reply(429, &headers, b"no more") };
+    assert_eq!(outcome_by_status(&nameless), Outcome::Limited { until: None, is_models: false });
 }
 
 #[test]

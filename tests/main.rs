@@ -60,6 +60,8 @@ mod sdk;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod silence;
+#[cfg(test)]
 mod simulator;
 #[cfg(test)]
 mod spending;

@@ -362,6 +362,8 @@ fn relay_settings(config: &Config) -> relay::Settings {
         body_idle_timeout: config.server.body_idle_timeout_ms.duration(),
         attempts_max: config.failover.attempts,
         failover_total: config.failover.total_ms.duration(),
+        stream_silence: config.failover.stream_silence_ms.duration(),
+        whole_silence: config.failover.whole_silence_ms.duration(),
         hold: config.failover.hold_ms.duration(),
         hold_bytes_max: config.failover.hold_bytes_max,
         idle_timeout: config.upstream.idle_timeout_ms.duration(),

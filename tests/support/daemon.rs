@@ -43,6 +43,9 @@ pub mod setting {
     pub const FIRST_BYTE_TIMEOUT_MS: Name = ("upstream", "first_byte_timeout_ms");
     pub const IDLE_TIMEOUT_MS: Name = ("upstream", "idle_timeout_ms");
     pub const HOLD_MS: Name = ("failover", "hold_ms");
+    pub const STREAM_SILENCE_MS: Name = ("failover", "stream_silence_ms");
+    pub const WHOLE_SILENCE_MS: Name = ("failover", "whole_silence_ms");
+    pub const FAILOVER_TOTAL_MS: Name = ("failover", "total_ms");
     pub const SUSPECT_MS: Name = ("health", "suspect_ms");
     pub const QUEUE_ENABLED: Name = ("queue", "enabled");
     pub const QUEUE_SIZE_MAX: Name = ("queue", "size_max");

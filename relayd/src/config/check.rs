@@ -72,7 +72,7 @@ fn server(config: &Config) -> [Bounded; 11] {
     ]
 }
 
-fn calls(config: &Config) -> [Bounded; 11] {
+fn calls(config: &Config) -> [Bounded; 13] {
     let (upstream, failover, affinity) = (&config.upstream, &config.failover, &config.affinity);
     [
         ("upstream.connect_timeout_ms", upstream.connect_timeout_ms.get(), 10, HOUR_MS),
@@ -82,6 +82,8 @@ fn calls(config: &Config) -> [Bounded; 11] {
         ("upstream.pool_idle_timeout_ms", upstream.pool_idle_timeout_ms.get(), 10, HOUR_MS),
         ("failover.attempts", size(failover.attempts), 1, 20),
         ("failover.total_ms", failover.total_ms.get(), 10, HOUR_MS),
+        ("failover.stream_silence_ms", failover.stream_silence_ms.get(), 10, DAY_MS),
+        ("failover.whole_silence_ms", failover.whole_silence_ms.get(), 10, DAY_MS),
         ("failover.hold_ms", failover.hold_ms.get(), 0, 60 * SECOND_MS),
         ("failover.hold_bytes_max", size(failover.hold_bytes_max), KIB, MIB),
         ("affinity.ttl_ms", affinity.ttl_ms.get(), SECOND_MS, 30 * DAY_MS),

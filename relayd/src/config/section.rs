@@ -116,8 +116,12 @@ impl Default for Upstream {
 pub struct Failover {
     /// Accounts that are asked for one request, the first included.
     pub attempts: usize,
-    /// Time after which no other account is asked.
+    /// Time after which no other account is asked, without the time in which accounts said nothing.
     pub total_ms: Millis,
+    /// Silence to a call that streams after which an account is left, if another could serve the call.
+    pub stream_silence_ms: Millis,
+    /// The same to a call whose reply comes as a whole.
+    pub whole_silence_ms: Millis,
     /// How long the head of a stream is held for an early error.
     pub hold_ms: Millis,
     /// Bytes of a stream that are held for an early error.
@@ -129,6 +133,8 @@ impl Default for Failover {
         Self {
             attempts: 3,
             total_ms: Millis::new(2 * MINUTE_MS),
+            stream_silence_ms: Millis::new(MINUTE_MS),
+            whole_silence_ms: Millis::new(3 * MINUTE_MS),
             hold_ms: Millis::new(5_000),
             hold_bytes_max: 65_536,
         }

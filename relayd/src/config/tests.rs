@@ -285,6 +285,14 @@ fn settings_must_agree_with_each_other() {
 }
 
 #[test]
+fn a_silent_account_is_left_before_the_last_deadline_comes() {
+    let Config { failover, upstream, .. } = Config::default();
+    assert!(failover.stream_silence_ms <= failover.whole_silence_ms);
+    assert!(failover.whole_silence_ms < upstream.first_byte_timeout_ms);
+    assert!(failover.attempts > 1);
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let missing = Path::new("no/such/relayd.toml");
     let error = Config::load(Some(missing), std::iter::empty()).unwrap_err();

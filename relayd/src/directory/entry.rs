@@ -123,6 +123,7 @@ pub struct AccountState {
     has_ailed: AtomicBool,
     in_flight: AtomicU64,
     last_used: AtomicI64,
+    last_answered: AtomicI64,
     pace: Arc<Pace>,
 }
 
@@ -145,6 +146,16 @@ impl AccountState {
     /// When it was last chosen; the epoch if never.
     pub fn last_used(&self) -> Timestamp {
         Timestamp::from_millis(self.last_used.load(Ordering::Relaxed))
+    }
+
+    /// It answers a call.
+    pub fn answered(&self, now: Timestamp) {
+        self.last_answered.fetch_max(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether it answered any call after a time.
+    pub fn has_answered_after(&self, time: Timestamp) -> bool {
+        self.last_answered.load(Ordering::Relaxed) > time.as_millis()
     }
 
     /// Takes note of what a call told about the account; gives the health for such calls before and after.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shared::admin::{AuditEntry, LimitHolder};
-use shared::domain::{Limit, Timestamp, Zone};
+use shared::domain::{Limit, Operation, Timestamp, Zone};
 
 use super::{Directory, DirectoryError, EditError, parse};
 use crate::limits::{LimitExceeded, Rule, Scope};
@@ -42,6 +42,22 @@ impl LimitSet {
         let asks: Vec<_> = self.rules.iter().map(|rule| rule.look(now)).collect();
         let standings = store.standings(&self.group, &asks, now).await?;
         Ok(self.rules.iter().map(|rule| rule.limit.clone()).zip(standings).collect())
+    }
+
+    /// Whether no limit that covers such a call is used up, as far as can be told without asking for its place.
+    pub async fn has_room(
+        &self,
+        store: &dyn Store,
+        (model, operation): (&str, Operation),
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if self.rules.is_empty() {
+            return Ok(true);
+        }
+        let has_room = |(limit, standing): (Limit, Standing)| {
+            !limit.covers(model, operation) || standing.left_of(limit.amount) > 0
+        };
+        Ok(self.standings(store, now).await?.into_iter().all(has_room))
     }
 
     /// The limit that a counter of the group refused by; `None` if it was taken away meanwhile.

@@ -50,6 +50,14 @@ pub(super) struct Fault {
     pub(super) told: Told,
     /// Whether the upstream may have worked, and want money for it.
     pub(super) may_have_worked: bool,
+    /// How long the account said nothing, where that is what failed.
+    pub(super) silence: Duration,
+}
+
+impl Fault {
+    const fn new(outcome: Outcome, told: Told, may_have_worked: bool) -> Self {
+        Self { outcome, told, may_have_worked, silence: Duration::ZERO }
+    }
 }
 
 /// What a client would be told of a failed attempt.
@@ -84,24 +92,28 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Calls the account, and reads of the reply what it takes to know that it is for the client.
-    pub(super) async fn run(self) -> Attempted {
-        let Self { worker, call, entry, .. } = self;
-        let request = match request(call, entry) {
-            Ok(request) => request,
-            Err(error) => {
-                tracing::error!(account = %entry.account.id, error = %Causes(&*error), "account is not set up right");
-                // The settings are wrong, not the upstream: the account's health says nothing of it.
-                let (outcome, told) = (Outcome::Refused, Told::Misconfigured);
-                return Attempted::Failed(Fault { outcome, told, may_have_worked: false });
-            }
-        };
+    /// Calls the account, and waits for the head of its reply.
+    pub(super) async fn send(&self) -> Result<Response<Incoming>, Fault> {
+        let Self { worker, call, entry, .. } = *self;
+        let request = request(call, entry).map_err(|error| {
+            tracing::error!(account = %entry.account.id, error = %Causes(&*error), "account is not set up right");
+            // The settings are wrong, not the upstream: the account's health says nothing of it.
+            Fault::new(Outcome::Refused, Told::Misconfigured, false)
+        })?;
         let egress = Egress::of(entry.account.kind);
         let handover = self.settlement.handover();
-        let response = match worker.upstream.send(egress, request, handover.clone()).await {
-            Ok(response) => response,
-            Err(error) => return Attempted::Failed(unanswered(&error, call, entry, &handover)),
-        };
+        let sent = worker.upstream.send(egress, request, handover.clone()).await;
+        sent.map_err(|error| unanswered(&error, call, entry, &handover))
+    }
+
+    /// The account said nothing for too long.
+    pub(super) fn given_up(&self) -> Fault {
+        unanswered(&UpstreamError::Timeout, self.call, self.entry, &self.settlement.handover())
+    }
+
+    /// Reads of a reply what it takes to know that it is for the client.
+    pub(super) async fn read(self, response: Response<Incoming>) -> Attempted {
+        let Self { worker, call, entry, .. } = self;
         if !response.status().is_success() {
             return refused(worker, call, entry, response).await;
         }
@@ -182,7 +194,7 @@ fn unanswered(error: &UpstreamError, call: &Call, entry: &AccountEntry, handover
         UpstreamError::Timeout => (suspect(Failure::Timeout), Told::Failed(Failure::Timeout)),
         UpstreamError::Broken(_) => (suspect(Failure::Broken), Told::Failed(Failure::Broken)),
     };
-    Fault { outcome, told, may_have_worked: handover.is_done() }
+    Fault::new(outcome, told, handover.is_done())
 }
 
 async fn refused(
@@ -209,7 +221,7 @@ async fn refused(
     };
     match (outcome, told) {
         (Outcome::Refused | Outcome::Served, Told::Reply(refusal)) => Attempted::Refused(refusal),
-        (outcome, told) => Attempted::Failed(Fault { outcome, told, may_have_worked: false }),
+        (outcome, told) => Attempted::Failed(Fault::new(outcome, told, false)),
     }
 }
 
@@ -235,7 +247,7 @@ fn form(call: &Call, parts: &http::response::Parts) -> ReplyForm {
 
 fn broken(call: &Call, failure: Failure) -> Attempted {
     let outcome = Outcome::Suspect { failure, fingerprint: call.fingerprint() };
-    Attempted::Failed(Fault { outcome, told: Told::Failed(failure), may_have_worked: true })
+    Attempted::Failed(Fault::new(outcome, Told::Failed(failure), true))
 }
 
 /// A stream that began with an error. `None` if the error is the client's own mistake, which it shall read as it
@@ -244,9 +256,5 @@ fn stream_error(worker: &Worker, call: &Call, entry: &AccountEntry, reader: &Rea
     let model = entry.account.upstream_model(&call.model);
     let (outcome, failure) =
         account::judge(&worker.relay, entry, model, reader.reading(), call.fingerprint());
-    (outcome != Outcome::Refused).then_some(Fault {
-        outcome,
-        told: Told::Failed(failure),
-        may_have_worked: false,
-    })
+    (outcome != Outcome::Refused).then(|| Fault::new(outcome, Told::Failed(failure), false))
 }

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -9,7 +10,7 @@ use shared::domain::key::UsageMode;
 use shared::domain::{Account, AccountId, Operation, Protocol, RequestId, ServiceTier, Timestamp, Usage};
 
 use super::body::{self, Room};
-use super::{Incomer, Relay, RelayError, Target};
+use super::{Incomer, Relay, RelayError, Settings, Target};
 use crate::directory::KeyEntry;
 use crate::limits::estimate::{self, ModelSize, Sizes};
 use crate::protocol::{Edits, Head, Splice};
@@ -113,6 +114,16 @@ impl Call {
     /// Whether a stream was asked for. Gemini says so in the path.
     pub(super) fn is_stream(&self) -> bool {
         self.target.gemini.map_or(self.head.stream, |method| method.name == "streamGenerateContent")
+    }
+
+    /// How long an account may say nothing before another is asked that could serve the call.
+    pub(super) fn silence(&self, settings: &Settings) -> Duration {
+        if self.is_whole_answer() { settings.whole_silence } else { settings.stream_silence }
+    }
+
+    /// Whether nothing comes until all is written. Counts and vectors never take long.
+    pub(super) fn is_whole_answer(&self) -> bool {
+        self.target.operation == Operation::Generate && !self.is_stream()
     }
 
     /// The service tier that was asked for.

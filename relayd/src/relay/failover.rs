@@ -1,13 +1,15 @@
 //! Which account is called next, until one serves the call or none is left. Nothing has gone to the client
 //! while this runs.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, Response};
-use shared::domain::Timestamp;
 use shared::domain::limit::Metric;
+use shared::domain::{Operation, Timestamp};
+use tokio::time::timeout;
 
 use super::account::Origin;
 use super::admission::{Admission, Asker};
@@ -50,6 +52,7 @@ pub(super) async fn run(
         full: Vec::new(),
         patience,
         queued: Queued::No,
+        began: worker.relay.clock.now(),
     };
     match run.deliver(&mut settlement).await {
         Ok(Delivery::Reply(reply, entry)) => {
@@ -89,6 +92,8 @@ struct Run<'a> {
     patience: Patience,
     /// How the waiting for room ended.
     queued: Queued,
+    /// When the attempt began that is the last.
+    began: Timestamp,
 }
 
 impl Run<'_> {
@@ -101,9 +106,9 @@ impl Run<'_> {
             };
             let entry = self.snapshot.accounts()[position].clone();
             settlement.waited(self.patience.waited());
-            settlement.attempt(self.call, &entry, relay.clock.now())?;
-            let attempt = Attempt { worker: self.worker, call: self.call, entry: &entry, settlement };
-            match attempt.run().await {
+            self.began = relay.clock.now();
+            settlement.attempt(self.call, &entry, self.began)?;
+            match self.attempt(position, &entry, settlement).await {
                 Attempted::Replied(reply) => {
                     self.served(&entry, reply.first_byte_at);
                     return Ok(Delivery::Reply(reply, entry));
@@ -117,13 +122,73 @@ impl Run<'_> {
                 }
             }
             let now = relay.clock.now();
-            let taken = now.since(self.call.opened_at).saturating_sub(self.patience.waited());
-            let is_late = taken >= relay.settings.failover_total;
             let is_enough = self.faults.len() >= relay.settings.attempts_max || settlement.is_abandoned();
-            if is_late || is_enough {
+            if self.is_late(now) || is_enough {
                 return self.hopeless(None, now);
             }
         }
+    }
+
+    /// Whether no other account is asked any more. Waiting is no work: neither for room, nor for accounts that said
+    /// nothing, of which there are few anyway.
+    fn is_late(&self, now: Timestamp) -> bool {
+        let silence: Duration = self.faults.iter().map(|(_, fault)| fault.silence).sum();
+        let taken = now.since(self.call.opened_at).saturating_sub(self.patience.waited() + silence);
+        taken >= self.worker.relay.settings.failover_total
+    }
+
+    /// Calls an account. One that says nothing is left once another could serve the call.
+    async fn attempt(&self, position: usize, entry: &AccountEntry, settlement: &mut Settlement) -> Attempted {
+        let relay = &self.worker.relay;
+        let attempt = Attempt { worker: self.worker, call: self.call, entry, settlement };
+        let silence = self.call.silence(&relay.settings);
+        let sent = {
+            let mut sending = pin!(attempt.send());
+            loop {
+                match timeout(silence, sending.as_mut()).await {
+                    Ok(sent) => break sent,
+                    // Nobody waits any longer for a call whose client went.
+                    Err(_) if attempt.settlement.is_abandoned() => {}
+                    Err(_) if self.could_move(position, entry).await => break Err(attempt.given_up()),
+                    Err(_) => {}
+                }
+            }
+        };
+        match sent {
+            Ok(response) => attempt.read(response).await,
+            Err(fault) if matches!(fault.told, Told::Failed(Failure::Timeout)) => {
+                let silence = relay.clock.now().since(self.began);
+                Attempted::Failed(Fault { silence, ..fault })
+            }
+            Err(fault) => Attempted::Failed(fault),
+        }
+    }
+
+    /// Whether the call is better off elsewhere than with an account that says nothing. A whole answer says nothing
+    /// until it is written: where the account answers others meanwhile, it is at work.
+    async fn could_move(&self, silent: usize, entry: &AccountEntry) -> bool {
+        let relay = &self.worker.relay;
+        let now = relay.clock.now();
+        let is_last = self.faults.len() + 1 >= relay.settings.attempts_max;
+        let is_at_work = self.call.is_whole_answer() && entry.state.has_answered_after(self.began);
+        if is_last || is_at_work {
+            return false;
+        }
+        let (ask, store) = (self.ask(now), relay.directory.store());
+        let wanted = (self.call.model.as_str(), self.call.target.operation);
+        let accounts = self.snapshot.accounts();
+        for position in (0..accounts.len()).filter(|&position| position != silent) {
+            if rule_out(&self.candidate(position), &ask).is_none()
+                && accounts[position]
+                    .limits
+                    .has_room(&**store, wanted, now)
+                    .await
+                    .is_ok_and(|has_room| has_room)
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Finds the account to call, and holds what the call needs. Where it alone or all that could serve the call
@@ -264,7 +329,12 @@ impl Run<'_> {
     fn served(&self, entry: &AccountEntry, now: Timestamp) {
         let relay = &self.worker.relay;
         account::clear(relay, entry, self.purpose(entry), &Outcome::Began);
-        for (failed, fault) in &self.faults {
+        if self.call.target.operation == Operation::Generate {
+            entry.state.answered(now);
+        }
+        // What takes as long here is no fault of the account that was left for it.
+        let is_slower = |fault: &Fault| fault.silence.is_zero() || fault.silence > now.since(self.began);
+        for (failed, fault) in self.faults.iter().filter(|(_, fault)| is_slower(fault)) {
             if let Outcome::Suspect { failure, .. } = fault.outcome {
                 account::learn(relay, failed, self.purpose(failed), &Outcome::Confirmed { failure });
             }

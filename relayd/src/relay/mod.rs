@@ -72,8 +72,12 @@ pub struct Settings {
     pub body_idle_timeout: Duration,
     /// Accounts that one call may try.
     pub attempts_max: usize,
-    /// How long after its opening a call may still try another account.
+    /// How long after its opening a call may still try another account, without what it waited for silent ones.
     pub failover_total: Duration,
+    /// How long an account may say nothing before a call goes to another that could serve it.
+    pub stream_silence: Duration,
+    /// The same where the answer comes as a whole.
+    pub whole_silence: Duration,
     /// How long a stream's head waits for its first event of substance.
     pub hold: Duration,
     /// How many bytes of a stream may wait with it.

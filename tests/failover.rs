@@ -247,6 +247,38 @@ async fn a_refused_credential_of_ours_is_not_the_clients_fault() {
     }
 }
 
+/// Anthropic tells it with the status and type of a client's mistake.
+#[tokio::test]
+async fn an_account_without_credit_makes_way() {
+    let rig = Rig::bare(Setup::default()).await;
+    for (name, priority) in [("poor", 10), ("rich", 20)] {
+        let account = rig.account(AccountKind::ClaudeConsole, name);
+        rig.daemon.call(&AddAccount { priority: Some(priority), ..account }).await;
+    }
+    rig.upstream.script(|seen| {
+        let message = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to \
+                       upgrade or purchase credits.";
+        match seen.account.as_str() {
+            "poor" => Reply::json(400, &wire::error(seen.protocol(), 400, message)),
+            _ => answer(seen),
+        }
+    });
+    let call = Call::new(Protocol::Messages, "m");
+    rig.client.call(&call).await.expect(200);
+    rig.client.call(&call).await.expect(200);
+    let asked: Vec<_> = rig.upstream.seen().iter().map(|seen| seen.account.clone()).collect();
+    assert_eq!(asked, ["poor", "rich", "rich"]);
+    let health = rig.show("poor").await.health;
+    assert_eq!((health.state.as_str(), health.cause.as_deref()), {
+        ("auth_failed", Some("the upstream wants to be paid first"))
+    });
+    let paused = UpdateAccount { account: "rich".into(), paused: Some(true), ..UpdateAccount::default() };
+    rig.daemon.call(&paused).await;
+    rig.resume("poor").await;
+    let told = rig.client.call(&call).await.expect(503);
+    assert!(!told.error_message(Protocol::Messages).contains("credit balance"));
+}
+
 #[tokio::test]
 async fn the_clients_own_mistakes_are_passed_on_as_they_are() {
     let rig = Rig::start().await;

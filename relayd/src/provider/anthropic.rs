@@ -5,8 +5,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use shared::domain::{Account, Operation, Protocol};
 use shared::redact::Secret;
 
-use super::{Access, Call, Caller, Provider, ProviderError, bearer, get, post, sensitive, versioned};
+use super::{
+    Access, Call, Caller, ErrorReply, Provider, ProviderError, bearer, error_message, get, outcome_by_status,
+    post, sensitive, versioned,
+};
 use crate::protocol::Splice;
+use crate::scheduler::health::Outcome;
 
 /// The version that is asked for when the client names none (documentation of the Messages API, "Versions").
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -51,6 +55,20 @@ impl Provider for Anthropic {
         name_version(request.headers_mut());
         Ok(request)
     }
+
+    /// That the account has no credit left is answered with 400, like a mistake of the client.
+    fn outcome(&self, reply: &ErrorReply<'_>) -> Outcome {
+        if reply.status == 400 && is_out_of_credit(&error_message(reply.body)) {
+            return Outcome::AuthFailed { status: 402 };
+        }
+        outcome_by_status(reply)
+    }
+}
+
+/// "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase
+/// credits." Messages repeat names that the client made up, but go on after them: so both ends have to fit.
+fn is_out_of_credit(message: &str) -> bool {
+    message.starts_with("Your credit balance is too low") && message.ends_with("purchase credits.")
 }
 
 /// The base URL may be written with or without `/v1` and `/messages`.

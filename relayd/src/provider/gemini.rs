@@ -37,9 +37,10 @@ impl Provider for Gemini {
         get(caller.access, versioned(caller.access.path(), "v1beta") + "/models")
     }
 
-    /// A bad API key is answered with 400 and this reason (error reference of the Gemini API).
+    /// A bad API key is answered with 400 and this reason (error reference of the Gemini API). A message that repeats
+    /// what the client wrote has it in escaped quotes.
     fn outcome(&self, reply: &ErrorReply<'_>) -> Outcome {
-        if reply.status == 400 && memchr::memmem::find(reply.body, b"API_KEY_INVALID").is_some() {
+        if reply.status == 400 && memchr::memmem::find(reply.body, b"\"API_KEY_INVALID\"").is_some() {
             return Outcome::AuthFailed { status: reply.status };
         }
         outcome_by_status(reply)

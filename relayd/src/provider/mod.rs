@@ -8,6 +8,7 @@ mod gemini;
 mod openai;
 mod simulator;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
@@ -128,6 +129,15 @@ pub fn outcome_by_status(reply: &ErrorReply<'_>) -> Outcome {
         503 | 529 => Outcome::Overloaded { until: retry_at(reply) },
         ..=399 | 403 | 408 | 500.. => suspect(Failure::Status(reply.status)),
         _ => Outcome::Refused,
+    }
+}
+
+/// What an error says: its `message` where the body is JSON that has one, else the body.
+fn error_message(body: &[u8]) -> Cow<'_, str> {
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    match json.as_ref().and_then(|json| json["error"]["message"].as_str()) {
+        Some(message) => Cow::Owned(message.to_owned()),
+        None => String::from_utf8_lossy(body),
     }
 }
 

@@ -193,7 +193,7 @@ impl Cause {
         match self {
             Self::Limited => "its rate limit is used up (429)".to_owned(),
             Self::Overloaded => "the upstream is overloaded".to_owned(),
-            Self::AuthFailed(402) => "the upstream wants to be paid first (402)".to_owned(),
+            Self::AuthFailed(402) => "the upstream wants to be paid first".to_owned(),
             Self::AuthFailed(status) => format!("its credential was refused ({status})"),
             Self::Unreachable => "no connection came about".to_owned(),
             Self::Failed(failure) => format!("it {}", failure.describe()),

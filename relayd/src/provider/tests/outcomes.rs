@@ -64,6 +64,37 @@ fn a_limit_that_names_the_model_is_the_models() {
     assert_eq!(outcome_by_status(&nameless), Outcome::Limited { until: None, is_models: false });
 }
 
+/// As the API words it.
+const NO_CREDIT: &str = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to \
+                         upgrade or purchase credits.";
+
+#[test]
+fn anthropic_says_with_400_that_it_is_not_paid() {
+    let error = |message: &str| {
+        let error = serde_json::json!({"type": "invalid_request_error", "message": message});
+        serde_json::json!({"type": "error", "error": error, "request_id": "req_1"}).to_string()
+    };
+    let headers = HeaderMap::new();
+    let outcome =
+        |kind, status, body: &str| provider(kind).outcome(&reply(status, &headers, body.as_bytes()));
+    let unpaid = Outcome::AuthFailed { status: 402 };
+    for kind in [ClaudeConsole, Ccr] {
+        assert_eq!(outcome(kind, 400, &error(NO_CREDIT)), unpaid);
+        assert_eq!(outcome(kind, 400, &error(&NO_CREDIT.replace("Anthropic", "Claude"))), unpaid);
+        // In a stream, the message is all that there is.
+        assert_eq!(outcome(kind, 400, NO_CREDIT), unpaid);
+        for echoed in [
+            format!("{NO_CREDIT}: Extra inputs are not permitted"),
+            format!("messages.0.content: Input should be a valid string, not {NO_CREDIT}"),
+        ] {
+            assert_eq!(outcome(kind, 400, &error(&echoed)), Outcome::Refused, "{echoed}");
+        }
+        assert_eq!(outcome(kind, 404, &error(NO_CREDIT)), Outcome::Refused);
+        assert_eq!(outcome(kind, 400, "{}"), Outcome::Refused);
+    }
+    assert_eq!(outcome(OpenaiResponses, 400, &error(NO_CREDIT)), Outcome::Refused);
+}
+
 #[test]
 fn gemini_refuses_bad_keys_with_400() {
     let body = br#"{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT",
@@ -74,6 +105,9 @@ fn gemini_refuses_bad_keys_with_400() {
     assert_eq!(outcome(GeminiApi, StatusCode::NOT_FOUND), Outcome::Refused);
     assert_eq!(outcome(OpenaiResponses, StatusCode::BAD_REQUEST), Outcome::Refused);
     assert_eq!(provider(GeminiApi).outcome(&reply(400, &headers, b"{}")), Outcome::Refused);
+    // What a client wrote is repeated in messages, and must not make an account rest.
+    let echo = br#"{"error": {"message": "Unknown name \"API_KEY_INVALID\": Cannot find field."}}"#;
+    assert_eq!(provider(GeminiApi).outcome(&reply(400, &headers, echo)), Outcome::Refused);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn raw(bytes: &'static [u8], end: Step) -> Reply {
 
 const BROKEN: &[&str] = &["overloaded", "unreachable"];
 
-const WAYS: [Way; 18] = [
+const WAYS: [Way; 19] = [
     way("401", |seen| status(seen, 401), &["auth_failed"]),
     way("402", |seen| status(seen, 402), &["auth_failed"]),
     way("403", |seen| status(seen, 403), &["auth_failed", "overloaded"]),
@@ -54,6 +54,7 @@ const WAYS: [Way; 18] = [
     way("garbage", |_| raw(b"\x16\x03\x01 this is no HTTP at all\r\n\r\n", Step::Close), BROKEN),
     way("endless head", |_| endless_head(), BROKEN),
     way("silence", |_| Reply::raw(vec![Step::Stall]), BROKEN),
+    way("cut in the first event", cut_in_the_first_event, BROKEN),
     way("error first", error_first, &["overloaded", "limited"]),
     way("error after announcements", error_after_announcements, &["overloaded", "limited"]),
 ];
@@ -62,6 +63,17 @@ pub(super) fn endless_head() -> Reply {
     let line = Bytes::from(format!("x-more: {}\r\n", "a".repeat(1_000)));
     let start = Step::Send(Bytes::from_static(b"HTTP/1.1 200 OK\r\n"));
     Reply::raw(vec![start, Step::Repeat(line, 100_000), Step::Close])
+}
+
+/// It shows that there would have been an answer, and the connection ends in the middle of it.
+fn cut_in_the_first_event(seen: &Seen) -> Reply {
+    let array = seen.events().first().is_some_and(|event| event.starts_with(b"["));
+    if !seen.is_stream() || array {
+        return Reply::raw(vec![Step::Close]);
+    }
+    let event = wire::events(seen.protocol(), "m", seen.content(), false).swap_remove(2);
+    let half = Bytes::from(event.trim_ascii_end().to_vec());
+    Reply::open_stream("text/event-stream").pieces([half]).then(Step::Close)
 }
 
 /// Whole replies have no events: there the status says it.

@@ -92,6 +92,45 @@ fn error_event(protocol: Protocol, status: u16) -> Bytes {
     format!("{name}data: {data}\n\n").into()
 }
 
+/// A stream that is one error and nothing else, its last line not ended: it says what it says all the same.
+#[tokio::test]
+async fn an_error_whose_event_was_not_ended_counts_like_a_status() {
+    let rig = rig().await;
+    rig.upstream.script(|seen| {
+        let status = if seen.json().to_string().contains("limited") { 429 } else { 529 };
+        let event = error_event(seen.protocol(), status);
+        let begun =
+            Reply::open_stream("text/event-stream").pieces([Bytes::from(event.trim_ascii_end().to_vec())]);
+        if seen.json().to_string().contains("cut") { begun.then(Step::Close) } else { begun.end() }
+    });
+    for protocol in Protocol::ALL {
+        for (prompt, state) in
+            [("overloaded", "overloaded"), ("limited", "limited"), ("limited, cut", "limited")]
+        {
+            let told = rig.client.call(&streamed(protocol, prompt)).await;
+            assert!([429, 503, 529].contains(&told.status), "{prompt}: {}", told.text());
+            let (found, cause) = health(&rig, protocol).await;
+            assert_eq!(found, state, "{}, {prompt}: {cause}", protocol.name());
+            rig.resume(account(protocol)).await;
+        }
+    }
+    let given_up: Vec<_> = rig.daemon.rows().await.into_iter().filter(|row| !row.usage.is_empty()).collect();
+    assert!(given_up.is_empty(), "{given_up:?}");
+}
+
+#[tokio::test]
+async fn a_mistake_of_the_clients_is_passed_on_though_its_event_was_not_ended() {
+    let rig = rig().await;
+    let error = r#"{"type":"error","error":{"type":"invalid_request_error","message":"in the middle"}}"#;
+    let event = format!("event: error\ndata: {error}");
+    let sent = event.clone();
+    rig.upstream.script(move |_| upstream::stream_of(vec![sent.clone().into()]));
+    let told = rig.client.call(&streamed(Protocol::Messages, "m")).await.expect(200);
+    assert_eq!(told.text(), event);
+    assert_eq!(rig.upstream.count(), 1);
+    assert_eq!(health(&rig, Protocol::Messages).await, ("ok".to_owned(), String::new()));
+}
+
 /// An end that no call of its own can be blamed for once two of different content have met it.
 fn cut_off(seen: &Seen) -> Reply {
     let begun = Reply::open_stream("text/event-stream").pieces(beginning(seen));

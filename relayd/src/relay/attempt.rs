@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use shared::domain::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -133,38 +133,36 @@ impl Attempt<'_> {
         let is_stream = form != ReplyForm::Json && reader.is_plain();
         let mut held = Vec::new();
         let mut held_bytes = 0;
-        let mut has_ended = false;
         let deadline = Instant::now() + settings.hold;
         while held_bytes < settings.hold_bytes_max {
             let Ok(frame) = timeout_at(deadline, body.frame()).await else { break };
-            match frame {
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
+            let (is_over, is_cut) = (!matches!(frame, Some(Ok(_))), matches!(frame, Some(Err(_))));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => {
                     reader.feed(&data);
                     held_bytes += data.len();
                     held.push(data);
                 }
-                Some(Err(_)) => return broken(call, Failure::Broken),
-                None => {
-                    reader.finish();
-                    has_ended = true;
-                    break;
-                }
+                Some(Ok(Err(_trailers))) => continue,
+                Some(Err(_)) if !is_stream => return broken(call, Failure::Broken),
+                // The last of what came may be understood only now.
+                Some(Err(_)) | None => reader.finish(),
             }
             if !is_stream {
                 break;
             }
             match reader.opening() {
-                Opening::Nothing | Opening::Announcing => {}
-                Opening::Substance => break,
                 Opening::Error => match stream_error(worker, call, entry, reader) {
                     Some(fault) => return Attempted::Failed(fault),
                     None => break,
                 },
+                _ if is_cut => return broken(call, Failure::Broken),
+                Opening::Nothing | Opening::Announcing if !is_over => {}
+                Opening::Nothing | Opening::Announcing if !reader.reading().terminal => {
+                    return broken(call, Failure::Broken);
+                }
+                Opening::Nothing | Opening::Announcing | Opening::Substance => break,
             }
-        }
-        if has_ended && is_stream && reader.opening() != Opening::Substance && !reader.reading().terminal {
-            return broken(call, Failure::Broken);
         }
         let is_plain = reader.is_plain();
         Attempted::Replied(Box::new(Reply { parts, body, held, is_plain, form, first_byte_at }))

@@ -322,12 +322,22 @@ async fn reply_headers_pass_and_bear_our_id() {
 async fn paths_and_queries_of_gemini_pass_without_the_key() {
     let rig = Rig::start().await;
     let body = Call::new(Protocol::GenerateContent, "m").body();
-    let path = format!("/gemini/v1/models/m:streamGenerateContent?alt=sse&key={}&prettyPrint=false", rig.key);
+    let path = format!(
+        "/gemini/v1/models/m:streamGenerateContent?alt=sse&key={}&prettyPrint=false&fields=candidates",
+        rig.key
+    );
     rig.client.post(&path, body).await.expect(200);
     let seen = rig.upstream.take_seen();
     assert_eq!(seen[0].path, "/v1/models/m:streamGenerateContent");
     assert_eq!(seen[0].query.as_deref(), Some("alt=sse&prettyPrint=false"));
     assert_eq!(seen[0].header("x-goog-api-key"), Some("sk-upstream-gemini"));
+    // No query makes Google leave out what is booked.
+    for query in ["fields=candidates", "$fields=candidates", "%66ields=candidates", "alt=proto", "$alt=proto"]
+    {
+        let body = Call::new(Protocol::GenerateContent, "m").body();
+        rig.client.post(&format!("/v1beta/models/m:generateContent?{query}"), body).await.expect(200);
+        assert_eq!(rig.upstream.take_seen()[0].query, None, "{query}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use shared::redact::Secret;
 
 use super::{
     Access, Call, Caller, ErrorReply, Provider, ProviderError, bearer, error_message, get, outcome_by_status,
-    post, sensitive, versioned,
+    post, sensitive, versioned, whole_query,
 };
 use crate::protocol::Splice;
 use crate::scheduler::health::Outcome;
@@ -43,7 +43,7 @@ impl Provider for Anthropic {
             (other, _) => return Err(ProviderError::NotSpoken(other)),
         };
         let path = [caller.access.path(), path].concat();
-        let mut request = post(caller.access, path, &[], call)?;
+        let mut request = post(caller.access, path, whole_query, call)?;
         name_version(request.headers_mut());
         Ok(request)
     }

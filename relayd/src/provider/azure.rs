@@ -5,7 +5,9 @@ use http::{HeaderName, Request};
 use shared::domain::{Account, Operation, Protocol};
 use shared::redact::Secret;
 
-use super::{Access, Call, Caller, Provider, ProviderError, get, path, path_segment, post, sensitive};
+use super::{
+    Access, Call, Caller, Provider, ProviderError, get, path, path_segment, post, sensitive, undated_query,
+};
 use crate::protocol::Splice;
 
 /// The last dated version that is generally available (Azure OpenAI REST reference, "API versions").
@@ -42,7 +44,7 @@ impl Provider for Azure {
             (Protocol::Responses, Operation::Generate) => ("responses".to_owned(), RESPONSES_VERSION),
             (other, _) => return Err(ProviderError::NotSpoken(other)),
         };
-        post(caller.access, dated(caller, &endpoint, default), &["api-version"], call)
+        post(caller.access, dated(caller, &endpoint, default), undated_query, call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {

@@ -30,7 +30,7 @@ impl Provider for Gemini {
         let Some(method) = call.gemini else { return Err(ProviderError::NotSpoken(call.protocol)) };
         let base = versioned(caller.access.path(), method.version);
         let path = format!("{base}/{}:{}", model_path(call.model), method.name);
-        post(caller.access, path, &[], call)
+        post(caller.access, path, keeps, call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {
@@ -45,6 +45,12 @@ impl Provider for Gemini {
         }
         outcome_by_status(reply)
     }
+}
+
+/// Google lets a query choose fields and form of the reply, so that it would say nothing of usage any more, in any
+/// spelling (`fields`, `$fields`, `alt=proto`; "Query parameters" of Google Cloud APIs). What does no such thing goes on.
+fn keeps(pair: &str) -> bool {
+    matches!(pair, "alt=sse" | "alt=json") || pair.starts_with("prettyPrint=")
 }
 
 /// A model's path. A tuned model's name has the collection of those in front; whatever else a client names is

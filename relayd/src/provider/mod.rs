@@ -18,6 +18,7 @@ use shared::redact::Secret;
 
 pub use self::access::Access;
 
+use crate::percent::decode;
 use crate::protocol::Splice;
 use crate::scheduler::health::{Failure, Outcome};
 
@@ -213,14 +214,14 @@ fn is_forwarded(name: &str) -> bool {
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("relayd/", env!("CARGO_PKG_VERSION")));
 
-/// A call to an account, without the fields of the client's query that are dropped.
+/// A call to an account, with those fields of the client's query that are kept.
 fn post(
     access: &Access,
     path: String,
-    dropped: &[&str],
+    keeps: fn(&str) -> bool,
     call: Call<'_>,
 ) -> Result<Request<Splice>, ProviderError> {
-    let mut request = start(access, with_query(path, call.query, dropped), call.headers)?.map(|()| call.body);
+    let mut request = start(access, with_query(path, call.query, keeps), call.headers)?.map(|()| call.body);
     *request.method_mut() = Method::POST;
     let content_type = request.headers_mut().entry(header::CONTENT_TYPE);
     content_type.or_insert(HeaderValue::from_static("application/json"));
@@ -262,18 +263,30 @@ fn bearer(secret: &Secret) -> Result<HeaderValue, ProviderError> {
     sensitive(&["Bearer ", secret.expose()].concat())
 }
 
-/// Joins a path and the client's query, without the places where a client may have put its key.
-fn with_query(path: String, query: Option<&str>, dropped: &[&str]) -> String {
+/// Joins a path and what is kept of the client's query, without the places where a client may have put its key.
+fn with_query(path: String, query: Option<&str>, keeps: fn(&str) -> bool) -> String {
     let Some(query) = query else { return path };
-    let kept = query.split('&').filter(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        !pair.is_empty() && name != "key" && !dropped.contains(&name)
-    });
+    let kept = query.split('&').filter(|pair| !pair.is_empty() && name_in(pair) != "key" && keeps(pair));
     kept.fold(path, |mut path, pair| {
         path.push(if path.contains('?') { '&' } else { '?' });
         path.push_str(pair);
         path
     })
+}
+
+/// The name in one field of a query.
+fn name_in(pair: &str) -> Cow<'_, str> {
+    decode(pair.split('=').next().unwrap_or_default())
+}
+
+/// Of the client's query, all is kept.
+fn whole_query(_: &str) -> bool {
+    true
+}
+
+/// All is kept but `api-version`: it comes from clients built for Azure, and means nothing elsewhere.
+fn undated_query(pair: &str) -> bool {
+    name_in(pair) != "api-version"
 }
 
 /// A model's name as one segment of a path.

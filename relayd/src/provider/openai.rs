@@ -4,7 +4,7 @@ use http::{Request, header};
 use shared::domain::{Account, Operation, Protocol};
 use shared::redact::Secret;
 
-use super::{Access, Call, Caller, Provider, ProviderError, bearer, get, post, versioned};
+use super::{Access, Call, Caller, Provider, ProviderError, bearer, get, post, undated_query, versioned};
 use crate::protocol::Splice;
 
 pub(super) struct Openai;
@@ -29,8 +29,7 @@ impl Provider for Openai {
             (Protocol::ChatCompletions, Operation::Embed) => "/embeddings",
             (other, _) => return Err(ProviderError::NotSpoken(other)),
         };
-        // `api-version` comes from clients built for Azure and means nothing here.
-        post(caller.access, [caller.access.path(), path].concat(), &["api-version"], call)
+        post(caller.access, [caller.access.path(), path].concat(), undated_query, call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {

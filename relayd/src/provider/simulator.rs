@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Request};
 use shared::domain::{Account, Operation, Protocol};
 use shared::redact::Secret;
 
-use super::{Access, Call, Caller, Provider, ProviderError, get, path_segment, post};
+use super::{Access, Call, Caller, Provider, ProviderError, get, path_segment, post, undated_query};
 use crate::protocol::Splice;
 
 const SETTINGS: HeaderName = HeaderName::from_static("x-simulator-settings");
@@ -42,7 +42,7 @@ impl Provider for Simulator {
             },
         };
         let path = [caller.access.path(), "/", &path].concat();
-        post(caller.access, path, &["api-version"], call)
+        post(caller.access, path, undated_query, call)
     }
 
     fn probe(&self, caller: Caller<'_>) -> Result<Request<Splice>, ProviderError> {

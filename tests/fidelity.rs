@@ -340,6 +340,53 @@ async fn paths_and_queries_of_gemini_pass_without_the_key() {
     }
 }
 
+/// Where the path names the model, the body's name is the client's: Google writes `models/` before it, and so it
+/// stays where an account maps the model.
+#[tokio::test]
+async fn a_model_that_the_path_names_is_left_alone_in_the_body() {
+    let rig = Rig::bare(Setup::default()).await;
+    for kind in [AccountKind::GeminiApi, AccountKind::AzureOpenai] {
+        let model_map = BTreeMap::from([("mapped".to_owned(), "other".to_owned())]);
+        rig.daemon.call(&AddAccount { model_map, ..rig.account(kind, kind.name()) }).await;
+    }
+    let gemini = |model: &str| format!("/v1beta/models/{model}:embedContent");
+    let azure = |model: &str| format!("/azure/openai/deployments/{model}/chat/completions");
+    for (path, sent, expected) in [
+        (gemini("m"), r#"{ "model" : "models/m","x":1}"#, r#"{ "model" : "models/m","x":1}"#),
+        (gemini("m"), r#"{"model":"m"}"#, r#"{"model":"m"}"#),
+        (gemini("m"), r#"{"model":"models\/m"}"#, r#"{"model":"models\/m"}"#),
+        (gemini("m"), r#"{"content":{}}"#, r#"{"content":{}}"#),
+        (gemini("mapped"), r#"{ "model" : "models/mapped","x":1}"#, r#"{ "model" : "models/other","x":1}"#),
+        (gemini("mapped"), r#"{"model":"mapped"}"#, r#"{"model":"other"}"#),
+        (azure("m"), r#"{"model":"gpt-5.6","messages":[]}"#, r#"{"model":"gpt-5.6","messages":[]}"#),
+        (azure("mapped"), r#"{"model":"gpt-5.6","messages":[]}"#, r#"{"model":"other","messages":[]}"#),
+    ] {
+        rig.client.post(&path, sent).await.expect(200);
+        let seen = rig.upstream.take_seen();
+        assert_eq!(shown(&seen[0].body), expected, "{path} {sent}");
+    }
+}
+
+/// What is checked is what is sent: an account that is told the model in the body is told the one of the path.
+#[tokio::test]
+async fn a_deployment_is_named_in_the_body_where_the_upstream_reads_it_there() {
+    let rig = Rig::start().await;
+    for (sent, expected) in [
+        (r#"{"model":"other","messages":[]}"#, r#"{"model":"m","messages":[]}"#),
+        (r#"{ "messages":[]}"#, r#"{"model":"m", "messages":[]}"#),
+        ("{}", r#"{"model":"m"}"#),
+    ] {
+        rig.client.post("/openai/deployments/m/chat/completions", sent).await.expect(200);
+        assert_eq!(shown(&rig.upstream.take_seen()[0].body), expected);
+    }
+    let streamed = r#"{"stream":true}"#;
+    rig.client.post("/openai/deployments/m/chat/completions", streamed).await.expect(200);
+    let body = rig.upstream.take_seen()[0].json();
+    let expected =
+        serde_json::json!({"model": "m", "stream": true, "stream_options": {"include_usage": true}});
+    assert_eq!(body, expected);
+}
+
 #[tokio::test]
 async fn encoded_request_bodies_are_decoded() {
     use std::io::Write;

@@ -28,6 +28,10 @@ impl Provider for Azure {
         }
     }
 
+    fn names_model_in_path(&self, protocol: Protocol) -> bool {
+        protocol == Protocol::ChatCompletions
+    }
+
     fn access(&self, account: &Account, secret: &Secret) -> Result<Access, ProviderError> {
         Ok(Access::new(account, &base(&account.base_url))?.with(API_KEY, sensitive(secret.expose())?))
     }

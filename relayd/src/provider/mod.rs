@@ -78,6 +78,11 @@ pub trait Provider: Sync {
     /// The protocols that it speaks for an operation.
     fn speaks(&self, operation: Operation) -> &'static [Protocol];
 
+    /// Whether the path of a call names its model, so that what the body says of it does not count.
+    fn names_model_in_path(&self, protocol: Protocol) -> bool {
+        protocol == Protocol::GenerateContent
+    }
+
     /// Reads how an account is reached with its credential, which is empty where the kind has none.
     fn access(&self, account: &Account, secret: &Secret) -> Result<Access, ProviderError>;
 

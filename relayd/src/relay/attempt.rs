@@ -178,7 +178,7 @@ fn request(call: &Call, entry: &AccountEntry) -> Result<Request<Splice>, Arc<Pro
         gemini: call.target.gemini,
         headers: &call.headers,
         query: call.query.as_deref(),
-        body: call.body_for(&entry.account),
+        body: call.body_for(entry),
     };
     Ok(entry.provider.request(caller, upstream_call)?)
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use shared::domain::key::UsageMode;
-use shared::domain::{Account, AccountId, Operation, Protocol, RequestId, ServiceTier, Timestamp, Usage};
+use shared::domain::{AccountId, Operation, Protocol, RequestId, ServiceTier, Timestamp, Usage};
 
 use super::body::{self, Room};
 use super::{Incomer, Relay, RelayError, Settings, Target};
-use crate::directory::KeyEntry;
+use crate::directory::{AccountEntry, KeyEntry};
 use crate::limits::estimate::{self, ModelSize, Sizes};
 use crate::protocol::{Edits, Head, Splice};
 use crate::scheduler::affinity::Session;
@@ -94,12 +94,27 @@ impl Call {
     }
 
     /// The body as an account shall get it: only the declared spans differ from what the client sent.
-    pub(super) fn body_for(&self, account: &Account) -> Splice {
-        let model = account.upstream_model(&self.model);
-        let is_named = self.head.model.as_ref().is_some_and(|named| named.value != model);
-        let mapped = if is_named { self.head.set_model(model) } else { Edits::default() };
+    pub(super) fn body_for(&self, entry: &AccountEntry) -> Splice {
         let injected = if self.injects_usage() { self.head.include_usage() } else { Edits::default() };
-        mapped.and(injected).apply(&self.body)
+        self.model_for(entry).and(injected).apply(&self.body)
+    }
+
+    /// The body names the model that is sent. Where the path does so, the name in the body is the client's own
+    /// affair, until the account maps the model: Google wants the two to agree, and writes `models/` before it.
+    fn model_for(&self, entry: &AccountEntry) -> Edits {
+        const COLLECTION: &str = "models/";
+        let sent = entry.account.upstream_model(&self.model);
+        let named = self.head.model.as_ref().map(|named| named.value.as_str());
+        let is_in_path = entry.provider.names_model_in_path(self.target.protocol);
+        let is_right = if is_in_path { named.is_none() || sent == self.model } else { named == Some(sent) };
+        match named {
+            _ if is_right => Edits::default(),
+            None => self.head.add_model(sent),
+            Some(named) if is_in_path && named.starts_with(COLLECTION) && !sent.starts_with(COLLECTION) => {
+                self.head.set_model(&[COLLECTION, sent].concat())
+            }
+            Some(_) => self.head.set_model(sent),
+        }
     }
 
     /// Whether `stream_options.include_usage` is added for our sake, so that its chunk is taken out again.

@@ -99,10 +99,16 @@ impl Head {
     /// Makes `model` another; no edit where the body names none.
     pub fn set_model(&self, name: &str) -> Edits {
         match &self.model {
-            Some(model) => {
-                Edits::one(model.span.clone(), serde_json::Value::from(name).to_string().into_bytes())
-            }
+            Some(model) => Edits::one(model.span.clone(), json_text(name)),
             None => Edits::default(),
+        }
+    }
+
+    /// Names a model in a body that names none.
+    pub fn add_model(&self, name: &str) -> Edits {
+        match &self.model {
+            Some(_) => Edits::default(),
+            None => self.root.insert(&format!(r#""model":{}"#, json_text(name))),
         }
     }
 
@@ -126,6 +132,10 @@ impl Room {
         let comma = if self.is_empty { "" } else { "," };
         Edits::one(self.at..self.at, format!("{member}{comma}"))
     }
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// The body starts with no bracket of an object: some other JSON, or none at all.

@@ -66,6 +66,8 @@ mod simulator;
 #[cfg(test)]
 mod spending;
 #[cfg(test)]
+mod strict;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod upstream;

@@ -2,7 +2,7 @@
 
 use shared::domain::{Account, AccountKind, ServiceTier, Usage};
 
-use super::{Cost, PriceTable};
+use super::{Cost, PriceTable, TokenMax};
 
 /// The names that a model may be priced by at an account, beside the one that the reply has for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,19 @@ impl PricedNames {
     /// Of a model that was sent to an account of which nothing is known any more.
     pub fn bare(sent: &str) -> Self {
         Self { sent: sent.to_owned(), price_as: None, prefix: None }
+    }
+
+    /// How many tokens the model that is sent takes and writes: by its own name, else by its stand-in's.
+    pub fn token_max(&self, prices: &PriceTable) -> TokenMax {
+        let prefixed = self.prefix.map(|prefix| [prefix, &self.sent].concat());
+        let names = [prefixed.as_deref(), Some(&self.sent), self.price_as.as_deref()];
+        names.into_iter().flatten().map(|name| prices.token_max(name)).fold(
+            TokenMax::default(),
+            |known, more| TokenMax {
+                input: known.input.or(more.input),
+                output: known.output.or(more.output),
+            },
+        )
     }
 
     /// Prices usage by the reply's model, else by the one sent, else by its stand-in.

@@ -53,6 +53,7 @@ impl Book {
     ) -> Result<Admission, RelayError> {
         let relay = &worker.relay;
         let tariff = Tariff::of(worker, call, entry);
+        self.estimate = call.likely(&tariff.model_size());
         self.estimated = tariff.charge(None, &self.estimate, call.tier());
         let sets: Vec<&LimitSet> = call.key.limit_sets().chain([&entry.limits]).collect();
         let needs = self.needs(call, &tariff, sets.iter().any(|set| set.has_strict()));
@@ -98,7 +99,7 @@ impl Book {
     fn needs(&self, call: &Call, tariff: &Tariff, is_strict: bool) -> Needs {
         let Charge { cost, rated } = self.estimated;
         let (worst_usage, worst): (Usage, Charge) = if is_strict {
-            let usage = call.worst();
+            let usage = call.worst(&tariff.model_size());
             (usage, tariff.dearest(&usage, call.tier()))
         } else {
             (self.estimate, self.estimated)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::Response;
-use shared::domain::{OnDisconnect, UsageClass};
+use shared::domain::OnDisconnect;
 
 use super::call::Call;
 use super::departure::Departure;
@@ -24,11 +24,10 @@ pub(super) fn is_wanted(relay: &Relay, call: &Call) -> bool {
 pub(super) fn run(worker: &Arc<Worker>, mut call: Call, mut settlement: Settlement) -> Attended {
     let departure = Arc::new(Departure::default());
     settlement.attend(departure.clone());
-    // A whole reply comes when it is written: no bound of tokens can stop it then.
-    let answer_tokens = if call.is_stream() { 0 } else { call.likely[UsageClass::Output] };
+    let is_whole = !call.is_stream();
     let server = worker.clone();
     let serving = async move { failover::run(&server, &mut call, settlement).await };
-    Attended { worker: worker.clone(), departure, answer_tokens, serving: Some(Box::pin(serving)) }
+    Attended { worker: worker.clone(), departure, is_whole, serving: Some(Box::pin(serving)) }
 }
 
 type Served = Result<Response<ReplyBody>, RelayError>;
@@ -37,8 +36,8 @@ type Served = Result<Response<ReplyBody>, RelayError>;
 pub(super) struct Attended {
     worker: Arc<Worker>,
     departure: Arc<Departure>,
-    /// How long its answer will probably be, if that cannot be counted as it comes.
-    answer_tokens: u64,
+    /// Its reply comes when it is written: no bound of tokens can stop it then.
+    is_whole: bool,
     serving: Option<Pin<Box<dyn Future<Output = Served> + Send>>>,
 }
 
@@ -58,7 +57,8 @@ impl Drop for Attended {
         let Some(serving) = self.serving.take() else { return };
         let relay = &self.worker.relay;
         let bounds = relay.drains.bounds();
-        if !self.departure.is_sent() || self.answer_tokens > bounds.tokens_max {
+        let is_too_long = self.is_whole && self.departure.answer_tokens() > bounds.tokens_max;
+        if !self.departure.is_sent() || is_too_long {
             return;
         }
         let Some(grant) = Grant::of(relay) else { return };

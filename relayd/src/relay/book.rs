@@ -16,11 +16,11 @@ pub(super) struct Book {
     /// Groups in which something is held: the key's first, then those that it shares, then those of the accounts.
     pub(super) groups: Vec<GroupId>,
     pub(super) is_opened: bool,
-    /// What it will probably use.
+    /// What it will probably use at the account that is asked last.
     pub(super) estimate: Usage,
     /// The tier that it is priced in.
     pub(super) asked_tier: Option<ServiceTier>,
-    /// What that costs at the account that is asked last.
+    /// What that costs.
     pub(super) estimated: Charge,
     pub(super) tariff: Option<Tariff>,
     /// What is left of the key's limits.

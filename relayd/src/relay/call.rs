@@ -29,10 +29,7 @@ pub(super) struct Call {
     pub(super) session: Option<Session>,
     /// The account that served the session until now.
     pub(super) bound: Option<AccountId>,
-    /// What it will probably use.
-    pub(super) likely: Usage,
     sizes: Sizes,
-    model_size: ModelSize,
     head: Head,
     body: Bytes,
     _room: Room,
@@ -64,15 +61,9 @@ impl Call {
         let sizes = Sizes {
             body: body.len() as u64,
             media: head.binary_bytes,
-            has_references: false,
+            has_references: head.has_references,
             output_limit: output_max,
             choices: u64::from(head.choices.unwrap_or(1)),
-        };
-        let token_max = relay.directory.prices().token_max(&model);
-        let model_size = ModelSize {
-            input_max: token_max.input,
-            output_max: token_max.output,
-            output_average: relay.directory.averages().output_tokens(&model),
         };
         Ok(Self {
             id,
@@ -84,9 +75,7 @@ impl Call {
             model,
             session,
             bound,
-            likely: estimate::likely(&sizes, &model_size),
             sizes,
-            model_size,
             head,
             body,
             _room: room,
@@ -146,10 +135,14 @@ impl Call {
         self.head.service_tier.as_deref().and_then(ServiceTier::read)
     }
 
-    /// What it will use at most.
-    pub(super) fn worst(&self) -> Usage {
-        let has_references = REFERENCES.iter().any(|name| memchr::memmem::find(&self.body, name).is_some());
-        estimate::worst(&Sizes { has_references, ..self.sizes }, &self.model_size)
+    /// What it will probably use of a model.
+    pub(super) fn likely(&self, model: &ModelSize) -> Usage {
+        estimate::likely(&self.sizes, model)
+    }
+
+    /// What it will use of it at most.
+    pub(super) fn worst(&self, model: &ModelSize) -> Usage {
+        estimate::worst(&self.sizes, model)
     }
 
     /// Whether it is held and booked; counting tokens is not.
@@ -194,11 +187,6 @@ async fn read_head(target: &Target, body: Bytes) -> Result<(Head, Bytes), RelayE
         Err(_) => Err(RelayError::Body(super::BodyError::Timeout)),
     }
 }
-
-/// Fields that name something elsewhere which the model will read: the body's size says nothing of it. One of them
-/// within a text only makes the worst case worse.
-const REFERENCES: [&[u8]; 6] =
-    [b"url\"", b"file_id\"", b"fileUri\"", b"file_uri\"", b"previous_response_id\"", b"cachedContent\""];
 
 /// Headers in which clients name their session, the most telling first.
 static SESSION_HEADERS: [HeaderName; 5] = [

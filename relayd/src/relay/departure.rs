@@ -1,6 +1,6 @@
 //! What a call and its client's end of it must both know once the client leaves.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::upstream::Handover;
@@ -10,6 +10,7 @@ use crate::upstream::Handover;
 pub(super) struct Departure {
     has_left: AtomicBool,
     sent: Mutex<Handover>,
+    answer_tokens: AtomicU64,
 }
 
 impl Departure {
@@ -18,9 +19,15 @@ impl Departure {
         self.has_left.load(Ordering::Relaxed)
     }
 
-    /// The request that the call waits for now.
-    pub(super) fn ask(&self, request: Handover) {
+    /// The request that the call waits for now, and how long the answer will probably be.
+    pub(super) fn ask(&self, request: Handover, answer_tokens: u64) {
+        self.answer_tokens.store(answer_tokens, Ordering::Relaxed);
         *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = request;
+    }
+
+    /// How long the answer will probably be.
+    pub(super) fn answer_tokens(&self) -> u64 {
+        self.answer_tokens.load(Ordering::Relaxed)
     }
 
     /// The client leaves, and the call goes on.

@@ -16,7 +16,7 @@ use super::book::Book;
 use super::call::Call;
 use super::departure::Departure;
 use super::encoded::Reader;
-use super::tariff::Charge;
+use super::tariff::{Charge, Tariff};
 use super::{Relay, RelayError, Worker, book};
 use crate::directory::{AccountEntry, InFlight};
 use crate::ledger::{Attempt, JournalError, Opened};
@@ -51,7 +51,7 @@ impl Settlement {
             closed: unopened(call, worker.relay.directory.zone()),
             groups: Vec::new(),
             is_opened: false,
-            estimate: call.likely,
+            estimate: Usage::default(),
             asked_tier: call.tier(),
             estimated: Charge::default(),
             tariff: None,
@@ -94,7 +94,8 @@ impl Settlement {
     /// Another request is asked, or none.
     fn ask(&mut self) {
         self.handover = Handover::default();
-        self.departure.iter().for_each(|departure| departure.ask(self.handover.clone()));
+        let answer_tokens = self.book.as_ref().map_or(0, |book| book.estimate[UsageClass::Output]);
+        self.departure.iter().for_each(|departure| departure.ask(self.handover.clone(), answer_tokens));
     }
 
     /// Holds what the call may need of an account, and of its key the first time.
@@ -269,7 +270,8 @@ impl Drop for Settlement {
         relay.release(book.closed.request, &book.groups);
         let closed = &book.closed;
         if closed.provenance == Provenance::Measured && closed.operation == Operation::Generate {
-            relay.directory.averages().note(&closed.model, closed.usage[UsageClass::Output]);
+            let sent = book.tariff.as_ref().map_or(closed.model.as_str(), Tariff::model);
+            relay.directory.averages().note(sent, closed.usage[UsageClass::Output]);
         }
         if relay.settings.log_requests {
             log(closed);

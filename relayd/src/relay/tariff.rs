@@ -7,13 +7,16 @@ use shared::domain::{Multiplier, NanoUsd, ServiceTier, Usage, UsageClass};
 use super::call::Call;
 use super::{Rates, Worker};
 use crate::directory::AccountEntry;
-use crate::pricing::{Cost, PriceTable, PricedNames};
+use crate::limits::estimate::ModelSize;
+use crate::pricing::{Cost, PriceTable, PricedNames, TokenMax};
 
 /// The names under which a model is priced, and the multipliers.
 pub(super) struct Tariff {
     prices: Arc<PriceTable>,
     /// The model that is sent, and what else it may be priced by.
     names: PricedNames,
+    /// Tokens of that model's recent answers, on average.
+    output_average: Option<u64>,
     /// The family's multiplier times the key's.
     pub(super) multiplier: Multiplier,
 }
@@ -32,11 +35,20 @@ impl Tariff {
         let account = &entry.account;
         let family = account.kind.family();
         let of_key = call.key.key.rates.get(&family).copied().unwrap_or_default();
+        let directory = &worker.relay.directory;
+        let model = account.upstream_model(&call.model);
         Self {
-            prices: worker.relay.directory.prices(),
-            names: PricedNames::at(account, account.upstream_model(&call.model)),
+            prices: directory.prices(),
+            names: PricedNames::at(account, model),
+            output_average: directory.averages().output_tokens(model),
             multiplier: rate(&worker.relay.settings.rates, family).times(of_key),
         }
+    }
+
+    /// What is known of the model that is sent.
+    pub(super) fn model_size(&self) -> ModelSize {
+        let TokenMax { input, output } = self.names.token_max(&self.prices);
+        ModelSize { input_max: input, output_max: output, output_average: self.output_average }
     }
 
     /// Prices usage by the reply's model, else by the one sent, else by its stand-in.

@@ -4,6 +4,7 @@ use memchr::memchr2;
 use wide::u8x32;
 
 use super::super::ProtocolError;
+use super::elsewhere::Found;
 
 /// A string of at least this many bytes may be binary data in base64.
 const BINARY_MIN: usize = 512;
@@ -15,6 +16,7 @@ pub(super) struct Cursor<'a> {
     /// The last block in which strings were looked for; it holds the current place, or lies before it.
     block: Block,
     binary: u64,
+    found: Found,
 }
 
 /// The inside of a string, as it is written.
@@ -25,7 +27,7 @@ pub(super) struct Text<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, block: Block::read(bytes, 0, 0), binary: 0 }
+        Self { bytes, at: 0, block: Block::read(bytes, 0, 0), binary: 0, found: Found::default() }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -39,6 +41,11 @@ impl<'a> Cursor<'a> {
     /// Bytes passed so far that look like binary data in base64.
     pub(super) fn binary(&self) -> u64 {
         self.binary
+    }
+
+    /// What the keys within values told that were passed so far.
+    pub(super) fn found(&self) -> Found {
+        self.found
     }
 
     pub(super) fn malformed<T>(&self) -> Result<T, ProtocolError> {
@@ -83,7 +90,7 @@ impl<'a> Cursor<'a> {
                     self.at += 1;
                     if !self.take(b'}') {
                         nest.push(true);
-                        self.key()?;
+                        self.inner_key()?;
                         continue;
                     }
                 }
@@ -110,7 +117,7 @@ impl<'a> Cursor<'a> {
                 Some(b',') => {
                     self.at += 1;
                     if is_object {
-                        self.key()?;
+                        self.inner_key()?;
                     }
                     return Ok(false);
                 }
@@ -121,6 +128,14 @@ impl<'a> Cursor<'a> {
             self.at += 1;
         }
         Ok(true)
+    }
+
+    /// Passes a key within a value, and looks whether it names something elsewhere.
+    fn inner_key(&mut self) -> Result<(), ProtocolError> {
+        let key = self.key()?;
+        let first = self.peek();
+        self.found.see(&key, first);
+        Ok(())
     }
 
     /// Passes a key and its colon.

@@ -7,6 +7,7 @@ use shared::domain::{Operation, Protocol};
 
 use super::super::error::MODEL_BYTES_MAX;
 use super::super::{Edits, ProtocolError};
+use super::elsewhere::is_reference;
 use super::value::{Member, Members, Value};
 
 /// A session id or a tier longer than this is ignored.
@@ -42,6 +43,8 @@ pub struct Head {
     /// Bytes of strings that look like images, sound or documents in base64: long, and without blanks wherever
     /// sampled. Approximate, for estimates only.
     pub binary_bytes: u64,
+    /// The body refers to something elsewhere that the model will read, or may do so.
+    pub has_references: bool,
     root: Room,
     stream_options: StreamOptions,
 }
@@ -79,12 +82,14 @@ impl Head {
         let mut members = Members::new(body);
         while let Some(member) = members.step()? {
             reader.head.root.is_empty = false;
+            reader.head.has_references |= is_reference(protocol, &member);
             if let Some(field) = Field::named(protocol, operation, &member.key) {
                 reader.field(field, &member)?;
             }
         }
         members.finish()?;
         head.binary_bytes = members.binary();
+        head.has_references |= members.found().refers(protocol);
         Ok(head)
     }
 

@@ -2,6 +2,7 @@
 //! strictly; what stands inside strings that nobody reads is passed over. It builds no trees.
 
 mod cursor;
+mod elsewhere;
 mod head;
 mod value;
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::super::ProtocolError;
 use super::cursor::{Cursor, Text};
+use super::elsewhere::Found;
 
 /// A key longer than this is none of ours, however it is spelled.
 const KEY_MAX: usize = 256;
@@ -159,6 +160,11 @@ impl<'a> Members<'a> {
             None => Ok(()),
             Some(_) => self.cursor.malformed(),
         }
+    }
+
+    /// What keys within the members' values told so far.
+    pub(super) fn found(&self) -> Found {
+        self.cursor.found()
     }
 
     /// Bytes of binary data passed so far.

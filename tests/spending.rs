@@ -421,3 +421,74 @@ async fn events(rig: &Rig) -> Vec<String> {
     })
     .await
 }
+
+/// The account's money is its operator's affair: a client never hears that it lacks some.
+#[tokio::test]
+async fn an_account_with_a_limit_of_money_makes_way_for_what_has_no_price() {
+    let rig = Rig::bare(Setup::default()).await;
+    for (kind, name) in [
+        (AccountKind::ClaudeConsole, "claude"),
+        (AccountKind::OpenaiResponses, "openai"),
+        (AccountKind::GeminiApi, "gemini"),
+    ] {
+        let account = rig.account(kind, name);
+        rig.daemon.call(&AddAccount { priority: Some(10), limits: limits(&["$1 per day"]), ..account }).await;
+    }
+    for protocol in Protocol::ALL {
+        let refused = rig.client.call(&Call::new(protocol, "nameless")).await.expect(503);
+        let message = refused.error_message(protocol);
+        assert!(!message.contains("API key") && message.contains("no price"), "{message}");
+    }
+    assert_eq!(rig.upstream.count(), 0);
+    for (kind, name) in [
+        (AccountKind::ClaudeConsole, "claude-2"),
+        (AccountKind::OpenaiResponses, "openai-2"),
+        (AccountKind::GeminiApi, "gemini-2"),
+    ] {
+        rig.add(kind, name).await;
+    }
+    let key = rig.client_of(&limited("priced", &["9 requests per day"])).await;
+    for protocol in Protocol::ALL {
+        key.call(&Call::new(protocol, "nameless")).await.expect(200);
+    }
+    assert!(rig.upstream.seen().iter().all(|seen| seen.account.ends_with("-2")));
+    rig.daemon.settled().await;
+    assert_eq!(standing(&rig, "priced").await, [(4, 0)]);
+    assert_eq!(rig.show("claude").await.limits[0].held, 0);
+}
+
+/// What a model is called at an account decides whether its price is known.
+#[tokio::test]
+async fn an_account_that_has_no_price_for_a_key_with_money_makes_way() {
+    let rig = Rig::bare(Setup::default()).await;
+    set_price(&rig, "m").await;
+    let nameless = BTreeMap::from([("m".to_owned(), "nameless".to_owned())]);
+    for (name, model_map, priority) in [("first", nameless, 10), ("second", BTreeMap::new(), 20)] {
+        let account = rig.account(AccountKind::ClaudeConsole, name);
+        rig.daemon.call(&AddAccount { model_map, priority: Some(priority), ..account }).await;
+    }
+    let client = rig.client_of(&limited("money", &["$1 per day"])).await;
+    client.call(&call()).await.expect(200);
+    assert_eq!(rig.upstream.take_seen()[0].account, "second");
+    let paused = UpdateAccount { account: "second".into(), paused: Some(true), ..UpdateAccount::default() };
+    rig.daemon.call(&paused).await;
+    client.call(&call()).await.expect(403);
+}
+
+#[tokio::test]
+async fn an_accounts_spent_money_is_no_bill_for_the_client() {
+    let rig = Rig::start().await;
+    set_price(&rig, "m").await;
+    for (account, text) in [("claude", "$0.000001 per day"), ("openai", "$0.000001 in total")] {
+        let limits = Some(limits(&[text]));
+        rig.daemon.call(&UpdateAccount { account: account.into(), limits, ..UpdateAccount::default() }).await;
+    }
+    for protocol in [Protocol::Messages, Protocol::Responses] {
+        let call = Call::new(protocol, "m");
+        rig.client.call(&call).await.expect(200);
+        rig.daemon.settled().await;
+        let refused = rig.client.call(&call).await.expect(429);
+        refused.error_message(protocol);
+        assert_eq!(refused.header("retry-after").is_some(), protocol == Protocol::Messages);
+    }
+}

@@ -21,6 +21,8 @@ pub(super) enum Admission {
     AccountFull(Full),
     /// A limit refused that holds for the call whichever account serves it.
     Full(Full),
+    /// A limit of money holds for it, and nobody knows what it costs there. Whose it is.
+    Unpriced(Scope),
 }
 
 /// A call that wants to be admitted.
@@ -65,8 +67,9 @@ impl Book {
         let mut asked: Vec<(&LimitSet, Vec<CounterAsk>)> = Vec::with_capacity(sets.len());
         for set in sets {
             let need = needs.of(call, set.scope, allows_unpriced);
-            let asks =
-                self.asks(set, &need, now).map_err(|Unpriced| RelayError::Unpriced(call.model.clone()))?;
+            let Ok(asks) = self.asks(set, &need, now) else {
+                return Ok(Admission::Unpriced(set.scope));
+            };
             if !asks.is_empty() {
                 asked.push((set, asks));
             }

@@ -25,7 +25,7 @@ use super::tap::{Source, Tap};
 use super::{Queued, RelayError, Target, Worker, account};
 use crate::auth::{self, AuthError};
 use crate::directory::{AccountEntry, Snapshot, TooLong, Turn};
-use crate::limits::LimitExceeded;
+use crate::limits::{LimitExceeded, Scope};
 use crate::protocol::{Left, UsageChunkFilter, left_headers};
 use crate::scheduler::health::{Failure, Outcome};
 use crate::scheduler::{Ask, Candidate, NoAccount, Passed, Purpose, pick, rule_out};
@@ -50,6 +50,7 @@ pub(super) async fn run(
         passed: Vec::new(),
         faults: Vec::new(),
         full: Vec::new(),
+        unpriced: None,
         patience,
         queued: Queued::No,
         began: worker.relay.clock.now(),
@@ -89,6 +90,8 @@ struct Run<'a> {
     faults: Vec<(Arc<AccountEntry>, Fault)>,
     /// What accounts that could serve the call have no room by.
     full: Vec<Full>,
+    /// Whose money is limited, where accounts were passed over because the call has no price there.
+    unpriced: Option<Scope>,
     patience: Patience,
     /// How the waiting for room ended.
     queued: Queued,
@@ -222,6 +225,11 @@ impl Run<'_> {
                     self.passed.push((position, Passed::Full));
                     self.full.push(full);
                 }
+                Admission::Unpriced(scope) => {
+                    self.passed.push((position, Passed::Full));
+                    // What an account lacks can be mended without the client.
+                    self.unpriced = self.unpriced.filter(|_| scope != Scope::Account).or(Some(scope));
+                }
                 Admission::Full(full) => match self.wait(std::slice::from_ref(&full)).await? {
                     Waited::Look => {}
                     Waited::Enough(queued) => {
@@ -291,6 +299,7 @@ impl Run<'_> {
         let tried = self.faults.iter().filter_map(|(entry, _)| self.snapshot.position(&entry.account.id));
         self.passed = tried.map(|position| (position, Passed::Tried)).collect();
         self.full.clear();
+        self.unpriced = None;
         Ok(())
     }
 
@@ -348,14 +357,7 @@ impl Run<'_> {
     /// Nothing is left: the client gets the most hopeful of the errors.
     fn hopeless(&mut self, none: Option<NoAccount>, now: Timestamp) -> Result<Delivery, RelayError> {
         if self.faults.is_empty() {
-            return Err(match first_to_end(std::mem::take(&mut self.full)) {
-                Some(exceeded) => RelayError::limit(exceeded, self.queued, now),
-                None => RelayError::Schedule {
-                    none: none.unwrap_or(NoAccount::Unavailable { cooling: None }),
-                    model: self.call.model.clone(),
-                    protocol: self.call.target.protocol,
-                },
-            });
+            return Err(self.not_sent(none.unwrap_or(NoAccount::Unavailable { cooling: None }), now));
         }
         let retry_at = self.retry_at(none, now);
         let best = (0..self.faults.len()).max_by_key(|&at| hope(&self.faults[at].1)).unwrap_or(0);
@@ -373,6 +375,20 @@ impl Run<'_> {
             Told::Failed(failure) => Err(RelayError::Failed { failure, retry_at }),
             Told::Unreachable => Err(RelayError::Unreachable { retry_at }),
             Told::Misconfigured => Err(RelayError::Misconfigured),
+        }
+    }
+
+    /// Why no account was asked: room and health come back, so they are told before a price that lacks.
+    fn not_sent(&mut self, none: NoAccount, now: Timestamp) -> RelayError {
+        let model = self.call.model.clone();
+        let full = first_to_end(std::mem::take(&mut self.full));
+        match (full, none, self.unpriced) {
+            (Some(exceeded), ..) => RelayError::limit(exceeded, self.queued, now),
+            (None, NoAccount::Unavailable { cooling: None }, Some(Scope::Account)) => {
+                RelayError::AccountUnpriced(model)
+            }
+            (None, NoAccount::Unavailable { cooling: None }, Some(_)) => RelayError::Unpriced(model),
+            (None, none, _) => RelayError::Schedule { none, model, protocol: self.call.target.protocol },
         }
     }
 

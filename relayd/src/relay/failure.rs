@@ -6,7 +6,7 @@ use shared::domain::{Protocol, Timestamp};
 use super::{BodyError, Queued};
 use crate::auth::AuthError;
 use crate::ledger::JournalError;
-use crate::limits::LimitExceeded;
+use crate::limits::{LimitExceeded, Scope};
 use crate::protocol::{ErrorKind, ProtocolError, client_status};
 use crate::scheduler::health::{Ailment, Failure};
 use crate::scheduler::{Cooling, NoAccount};
@@ -50,6 +50,11 @@ pub enum RelayError {
     /// A limit of money holds for it, and nobody knows what it costs.
     #[error("the model {0:?} has no price, and this API key has a limit of money")]
     Unpriced(String),
+    /// The same for limits of the accounts that could serve it: that is their operator's to mend.
+    #[error(
+        "the model {0:?} has no price, and the accounts that serve it have limits of money; the relay's operator has to look after it"
+    )]
+    AccountUnpriced(String),
     /// It waited, and the daemon is about to end.
     #[error("the relay is stopping; this call was not sent")]
     Stopping,
@@ -118,7 +123,14 @@ impl RelayError {
 
     /// Whether it is the relay's own fault, so that its operator should hear of it.
     pub const fn is_ours(&self) -> bool {
-        matches!(self, Self::Journal(_) | Self::Store(_) | Self::Misconfigured | Self::Credential { .. })
+        matches!(
+            self,
+            Self::Journal(_)
+                | Self::Store(_)
+                | Self::Misconfigured
+                | Self::AccountUnpriced(_)
+                | Self::Credential { .. }
+        )
     }
 
     /// The one place where a failure gets its kind and status.
@@ -149,10 +161,15 @@ impl RelayError {
             },
             Self::Auth(_) => (ErrorKind::Authentication, None),
             Self::Limit { exceeded, retry_at, .. } => match exceeded.limit.metric {
-                Metric::Cost if exceeded.is_spent() => (Billing, *retry_at),
+                // What an account has spent is not the client's bill.
+                Metric::Cost if exceeded.is_spent() && !matches!(exceeded.scope, Scope::Account) => {
+                    (Billing, *retry_at)
+                }
                 _ => (RateLimit, *retry_at),
             },
-            Self::Journal(_) | Self::Store(_) | Self::Stopping => (Unavailable, None),
+            Self::Journal(_) | Self::Store(_) | Self::Stopping | Self::AccountUnpriced(_) => {
+                (Unavailable, None)
+            }
             Self::Misconfigured => (Internal, None),
             Self::Credential { retry_at } | Self::Unreachable { retry_at } => (Unavailable, *retry_at),
             Self::Failed { failure, retry_at } => match failure {

@@ -103,6 +103,29 @@ async fn what_only_the_upstream_can_judge_is_left_to_it() {
     is_unharmed(&mut rig, 64 * MIB).await;
 }
 
+/// A path has room for a name of 64 KiB, which would stand in errors, logs and rows.
+#[tokio::test]
+async fn a_model_that_the_path_names_has_the_bounds_of_one_in_the_body() {
+    let rig = Rig::start().await;
+    let (longest, too_long) = ("m".repeat(256), "m".repeat(257));
+    for (protocol, before, after) in [
+        (Protocol::GenerateContent, "/v1beta/models/", ":generateContent"),
+        (Protocol::ChatCompletions, "/openai/deployments/", "/chat/completions"),
+    ] {
+        let body = Call::new(protocol, "m").body();
+        rig.client.post(&format!("{before}{longest}{after}"), body.clone()).await.expect(200);
+        for name in [too_long.clone(), "m".repeat(40_000), "%C3%A9".repeat(129)] {
+            let refused = rig.client.post(&format!("{before}{name}{after}"), body.clone()).await.expect(400);
+            let message = refused.error_message(protocol);
+            assert!(message.contains("at most 256 bytes") && message.len() < 200, "{message}");
+        }
+    }
+    let nameless = rig.client.post("/v1beta/models/:generateContent", "{}").await.expect(400);
+    assert!(nameless.error_message(Protocol::GenerateContent).contains("empty"));
+    let unknown = rig.client.get(&format!("/v1/models/{}", "%C3%A9".repeat(8_000))).await;
+    assert!(unknown.expect(404).body.len() < 1_000);
+}
+
 #[tokio::test]
 async fn unknown_models_and_missing_protocols_are_told_apart() {
     let rig = Rig::bare(Setup::default()).await;

@@ -33,11 +33,11 @@ pub enum ProtocolError {
     /// `model` is no string.
     #[error("the field `model` must be a string")]
     ModelNotText,
-    /// `model` is an empty string.
-    #[error("the field `model` must not be empty")]
+    /// The model's name is empty.
+    #[error("the model's name must not be empty")]
     ModelEmpty,
-    /// `model` is too long to be one.
-    #[error("the field `model` must have at most {MODEL_BYTES_MAX} bytes")]
+    /// The model's name is too long to be one.
+    #[error("the model's name must have at most {MODEL_BYTES_MAX} bytes")]
     ModelTooLong,
     /// A string that the relay reads is no Unicode.
     #[error("the field `{field}` is not valid Unicode text")]
@@ -45,6 +45,18 @@ pub enum ProtocolError {
         /// Its name.
         field: &'static str,
     },
+}
+
+/// Checks the name of a model, wherever a client wrote it.
+///
+/// # Errors
+/// It is empty or too long to be one.
+pub const fn check_model(name: &str) -> Result<(), ProtocolError> {
+    match name.len() {
+        0 => Err(ProtocolError::ModelEmpty),
+        1..=MODEL_BYTES_MAX => Ok(()),
+        _ => Err(ProtocolError::ModelTooLong),
+    }
 }
 
 /// What went wrong, whatever the protocol calls it.

@@ -18,7 +18,9 @@ pub mod splice;
 pub mod sse;
 pub mod usage_chunk;
 
-pub use error::{ErrorKind, ProtocolError, client_status, error_body, truncation_event};
+pub use error::{
+    ErrorKind, MODEL_BYTES_MAX, ProtocolError, check_model, client_status, error_body, truncation_event,
+};
 pub use json::Head;
 pub use left::{Left, left_headers};
 pub use meter::{Meter, ReplyForm};

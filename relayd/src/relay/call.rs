@@ -13,7 +13,7 @@ use super::body::{self, Room};
 use super::{Incomer, Relay, RelayError, Settings, Target};
 use crate::directory::{AccountEntry, KeyEntry};
 use crate::limits::estimate::{self, ModelSize, Sizes};
-use crate::protocol::{Edits, Head, Splice};
+use crate::protocol::{Edits, Head, Splice, check_model};
 use crate::scheduler::affinity::Session;
 
 /// A call whose body was read.
@@ -38,6 +38,7 @@ pub(super) struct Call {
 impl Call {
     pub(super) async fn read(relay: &Relay, incomer: Incomer<'_>) -> Result<Self, RelayError> {
         let Incomer { id, target, key, headers, query, body } = incomer;
+        target.model.as_deref().map_or(Ok(()), check_model)?;
         let settings = &relay.settings;
         let (body, room) =
             body::read(&headers, body, &relay.bodies, settings.body_bytes_max, settings.body_idle_timeout)

@@ -9,6 +9,7 @@ use shared::domain::{Account, AccountKind, Protocol, Timestamp};
 use super::error::ServerError;
 use super::reply;
 use crate::directory::KeyEntry;
+use crate::protocol::MODEL_BYTES_MAX;
 use crate::protocol::models::{self, ListedModel};
 use crate::relay::{Relay, ReplyBody};
 
@@ -30,7 +31,8 @@ pub(super) fn one(
     id: &str,
 ) -> Result<Response<ReplyBody>, ServerError> {
     if !reachable(relay, key).contains(id) {
-        return Err(ServerError::NoModel(id.to_owned()));
+        // A path has room for far more than a name.
+        return Err(ServerError::NoModel(id[..id.floor_char_boundary(MODEL_BYTES_MAX)].to_owned()));
     }
     Ok(reply(StatusCode::OK, models::single_model(protocol, &listed(id))))
 }

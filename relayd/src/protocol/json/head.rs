@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use shared::domain::{Operation, Protocol};
 
-use super::super::error::MODEL_BYTES_MAX;
+use super::super::error::{MODEL_BYTES_MAX, check_model};
 use super::super::{Edits, ProtocolError};
 use super::elsewhere::is_reference;
 use super::value::{Member, Members, Value};
@@ -286,11 +286,7 @@ impl Reader<'_> {
             return Err(ProtocolError::ModelTooLong);
         }
         let name = member.value.text().ok_or(ProtocolError::NotUnicode { field: "model" })?;
-        match name.len() {
-            0 => return Err(ProtocolError::ModelEmpty),
-            1..=MODEL_BYTES_MAX => {}
-            _ => return Err(ProtocolError::ModelTooLong),
-        }
+        check_model(&name)?;
         self.head.model = Some(Spanned { value: name.into_owned(), span: member.span.clone() });
         Ok(())
     }

@@ -106,7 +106,8 @@ const NAMED: &[&str] = &[
 /// Finds the route of a request.
 pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, NoRoute> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let found = find(&segments, headers).ok_or_else(|| NoRoute::Unknown {
+    let found = find(&segments, headers).filter(|found| !lacks_method(method, found));
+    let found = found.ok_or_else(|| NoRoute::Unknown {
         nearest: nearest(path, NAMED.iter().map(|named| (named, *named))),
     })?;
     let (is_allowed, allowed) = match found {
@@ -116,6 +117,11 @@ pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, 
         }
     };
     if is_allowed { Ok(found) } else { Err(NoRoute::Method { allowed }) }
+}
+
+/// Whoever posts to a model with a colon in its name means a method of it that there is not.
+fn lacks_method(method: &Method, found: &Route) -> bool {
+    method == Method::POST && matches!(found, Route::Model(_, name) if name.contains(':'))
 }
 
 fn find(segments: &[&str], headers: &HeaderMap) -> Option<Route> {
@@ -145,9 +151,7 @@ fn anthropic(segments: &[&str], headers: &HeaderMap) -> Option<Route> {
         ["v1", "messages"] => relay(Protocol::Messages, Operation::Generate),
         ["v1", "messages", "count_tokens"] => relay(Protocol::Messages, Operation::CountTokens),
         ["v1", "models"] => Route::Models(speaker(headers)),
-        ["v1", "models", id @ ..] if !id.is_empty() && !id.concat().contains(':') => {
-            Route::Model(speaker(headers), decode(&id.join("/")).into_owned())
-        }
+        ["v1", "models", id @ ..] if !id.is_empty() => Route::Model(speaker(headers), model(id)?),
         ["v1", "key-info"] => Route::KeyInfo(OwnerView::KeyInfo),
         ["v1", "usage"] => Route::KeyInfo(OwnerView::Usage),
         ["v1", "me"] => Route::KeyInfo(OwnerView::Me),
@@ -155,6 +159,13 @@ fn anthropic(segments: &[&str], headers: &HeaderMap) -> Option<Route> {
         ["api", "event_logging", "batch"] | ["event_logging", "batch"] => Route::EventLogging,
         _ => return None,
     })
+}
+
+/// The model that these segments name; none if they name one of Gemini's methods, too. Many names have colons.
+fn model(segments: &[&str]) -> Option<String> {
+    let name = segments.join("/");
+    let name = decode(&name);
+    gemini_method(&name).is_none().then(|| name.into_owned())
 }
 
 /// Who is asking at a path that three protocols share.
@@ -178,8 +189,8 @@ fn openai(segments: &[&str], only: Option<AccountKind>) -> Option<Route> {
         ["responses"] => (Protocol::Responses, Operation::Generate),
         ["embeddings"] => (Protocol::ChatCompletions, Operation::Embed),
         ["models"] => return Some(Route::Models(Protocol::ChatCompletions)),
-        ["models", id @ ..] if !id.is_empty() && !id.concat().contains(':') => {
-            return Some(Route::Model(Protocol::ChatCompletions, decode(&id.join("/")).into_owned()));
+        ["models", id @ ..] if !id.is_empty() => {
+            return Some(Route::Model(Protocol::ChatCompletions, model(id)?));
         }
         _ => return None,
     };
@@ -221,16 +232,8 @@ fn gemini(segments: &[&str]) -> Option<Route> {
     };
     let name = decode(&name);
     let name = name.strip_prefix("models/").unwrap_or(&name);
-    let Some((model, method)) = name.rsplit_once(':') else {
+    let Some((model, name, operation)) = gemini_method(name) else {
         return Some(Route::Model(Protocol::GenerateContent, name.to_owned()));
-    };
-    let (name, operation) = match method {
-        "generateContent" => ("generateContent", Operation::Generate),
-        "streamGenerateContent" => ("streamGenerateContent", Operation::Generate),
-        "countTokens" => ("countTokens", Operation::CountTokens),
-        "embedContent" => ("embedContent", Operation::Embed),
-        "batchEmbedContents" => ("batchEmbedContents", Operation::Embed),
-        _ => return None,
     };
     Some(Route::Relay(Target {
         protocol: Protocol::GenerateContent,
@@ -239,6 +242,20 @@ fn gemini(segments: &[&str]) -> Option<Route> {
         model: Some(model.to_owned()),
         gemini: Some(GeminiMethod { version, name }),
     }))
+}
+
+/// A model with one of Gemini's methods behind it.
+fn gemini_method(name: &str) -> Option<(&str, &'static str, Operation)> {
+    let (model, method) = name.rsplit_once(':')?;
+    let (method, operation) = match method {
+        "generateContent" => ("generateContent", Operation::Generate),
+        "streamGenerateContent" => ("streamGenerateContent", Operation::Generate),
+        "countTokens" => ("countTokens", Operation::CountTokens),
+        "embedContent" => ("embedContent", Operation::Embed),
+        "batchEmbedContents" => ("batchEmbedContents", Operation::Embed),
+        _ => return None,
+    };
+    Some((model, method, operation))
 }
 
 #[cfg(test)]
@@ -335,6 +352,32 @@ mod tests {
             ("/azure/deployments/gpt/chat/completions", "gpt"),
         ] {
             assert_eq!(target(path).model.as_deref(), Some(model), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_colon_names_a_method_only_where_it_is_one() {
+        let model = |protocol, name: &str| Ok(Route::Model(protocol, name.to_owned()));
+        for (path, protocol, name) in [
+            ("/v1/models/ft:gpt-4o:org::id", Protocol::ChatCompletions, "ft:gpt-4o:org::id"),
+            ("/v1/models/ft%3Agpt-4o:org::id", Protocol::ChatCompletions, "ft:gpt-4o:org::id"),
+            ("/openai/v1/models/ft:gpt-4o:org::id", Protocol::ChatCompletions, "ft:gpt-4o:org::id"),
+            ("/openai/models/a/b:c", Protocol::ChatCompletions, "a/b:c"),
+            ("/api/v1/models/ft:x", Protocol::ChatCompletions, "ft:x"),
+            ("/v1beta/models/a:b", Protocol::GenerateContent, "a:b"),
+            ("/gemini/v1/models/a:b", Protocol::GenerateContent, "a:b"),
+        ] {
+            assert_eq!(at(&Method::GET, path), model(protocol, name), "{path}");
+            assert!(at(&Method::POST, path).is_err(), "{path}");
+        }
+        for path in [
+            "/v1/models/m%3AgenerateContent",
+            "/v1/models/m:generateContent",
+            "/v1/models/ft:m%3aembedContent",
+            "/v1beta/models/m%3AstreamGenerateContent",
+        ] {
+            assert_eq!(target(path).protocol, Protocol::GenerateContent, "{path}");
+            assert_eq!(at(&Method::GET, path), Err(NoRoute::Method { allowed: "POST" }), "{path}");
         }
     }
 

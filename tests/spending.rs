@@ -165,6 +165,35 @@ async fn a_strict_limit_is_never_exceeded_though_calls_use_twice_the_estimate() 
     assert_eq!(sum_of_costs(&rig, "strict").await, used);
 }
 
+/// The vendor refuses it at once; until it does, nobody else must go without.
+#[tokio::test]
+async fn a_number_of_answers_that_nobody_writes_does_not_hold_all_there_is() {
+    let rig = priced().await;
+    rig.daemon.call(&SetLimits { holder: LimitHolder::All, limits: limits(&["$10 per day"]) }).await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    rig.upstream.script(move |seen| {
+        match seen.json()["n"].is_null() && seen.json()["generationConfig"].is_null() {
+            true => crate::support::answer(seen),
+            false => Reply::error(seen.protocol(), 400, &[]).after(Step::Wait(held.clone())),
+        }
+    });
+    let greedy = [
+        ("/v1/chat/completions", r#"{"model":"m","n":4294967295,"messages":[]}"#),
+        ("/v1beta/models/m:generateContent", r#"{"generationConfig":{"candidateCount":4294967295}}"#),
+    ];
+    let greedy = greedy.map(|(path, body)| {
+        let client = rig.client.clone();
+        tokio::spawn(async move { client.post(path, body).await })
+    });
+    until("both are open", async || (rig.upstream.answering() == 2).then_some(())).await;
+    rig.client.call(&call()).await.expect(200);
+    gate.open();
+    for greedy in greedy {
+        greedy.await.unwrap().expect(400);
+    }
+}
+
 #[tokio::test]
 async fn what_was_used_replaces_what_was_held() {
     let rig = priced().await;

@@ -23,6 +23,10 @@ const OUTPUT_TOKENS_AVERAGE: u64 = 512;
 /// models write.
 const OUTPUT_TOKENS_LIKELY_MAX: u64 = 4096;
 
+/// The most answers to one call that any vendor writes (OpenAI's `n`). Whoever asks for more is refused by them, and
+/// must not hold everybody's money until then.
+const CHOICES_LIKELY_MAX: u64 = 128;
+
 /// The longest prompts and answers of today's models, where the price list does not say it.
 const CONTEXT_TOKENS_MAX: u64 = 2_000_000;
 const OUTPUT_TOKENS_MAX: u64 = 131_072;
@@ -63,7 +67,7 @@ pub fn likely(sizes: &Sizes, model: &ModelSize) -> Usage {
     let most = usual.unwrap_or(OUTPUT_TOKENS_LIKELY_MAX).min(model.output_max.unwrap_or(u64::MAX));
     let answer =
         sizes.output_limit.unwrap_or(model.output_average.unwrap_or(OUTPUT_TOKENS_AVERAGE)).min(most);
-    usage(input, answer, sizes.choices)
+    usage(input, answer, sizes.choices.min(CHOICES_LIKELY_MAX))
 }
 
 /// What a call will use at most: a token for every byte of text, the longest prompt where the body says little of
@@ -109,10 +113,11 @@ mod tests {
             ("a limit that nobody reaches", sizes(400, 0, Some(64_000), 1), 100, 4096),
             ("three answers", sizes(400, 0, Some(100), 3), 100, 300),
             ("no answers are one", sizes(400, 0, Some(100), 0), 100, 100),
+            ("as many as nobody writes", sizes(400, 0, Some(100), u64::from(u32::MAX)), 100, 12_800),
             ("none wanted", sizes(400, 0, Some(0), 1), 100, 0),
             ("media by the KiB", sizes(2_000 + 100 * 1024, 100 * 1024, Some(1), 1), 500 + 800, 1),
             ("more media than body", sizes(1024, u64::MAX, Some(1), 1), 8, 1),
-            ("extremes", sizes(u64::MAX, u64::MAX, Some(u64::MAX), u64::MAX), 1 << 57, u64::MAX),
+            ("extremes", sizes(u64::MAX, u64::MAX, Some(u64::MAX), u64::MAX), 1 << 57, 4096 * 128),
         ] {
             assert_eq!(tokens(likely(&sizes, &ModelSize::default())), (input, output), "{name}");
         }
@@ -131,6 +136,8 @@ mod tests {
         }
         assert_eq!(tokens(worst(&sizes(100, 0, None, 1), &model)), (100, 150));
         assert_eq!(tokens(worst(&sizes(4_000, 0, Some(20), 2), &model)), (200, 40));
+        // Whoever asks for more answers than any vendor writes may find one that does.
+        assert_eq!(tokens(worst(&sizes(100, 0, Some(20), 1_000), &model)), (100, 20_000));
         let refers = Sizes { has_references: true, ..sizes(10, 0, Some(20), 1) };
         assert_eq!(tokens(worst(&refers, &model)), (200, 20));
         assert_eq!(tokens(worst(&refers, &ModelSize::default())), (CONTEXT_TOKENS_MAX, 20));

@@ -71,14 +71,25 @@ impl LimitSet {
 
 /// Limits that keys share, by who shares them.
 #[derive(Debug, Default)]
-pub struct SharedLimits(HashMap<LimitHolder, (u64, Arc<LimitSet>), ahash::RandomState>);
+pub struct SharedLimits(HashMap<LimitHolder, Shared, ahash::RandomState>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Version of the record.
+    version: u64,
+    set: Arc<LimitSet>,
+    unknown: Unknown,
+}
+
+/// Fields of a record that this version does not know.
+type Unknown = BTreeMap<String, serde_json::Value>;
 
 /// As they are stored. Fields that this version does not know are kept.
 #[derive(Serialize, Deserialize)]
 struct LimitsRecord {
     limits: Vec<Limit>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, serde_json::Value>,
+    unknown: Unknown,
 }
 
 impl SharedLimits {
@@ -92,7 +103,7 @@ impl SharedLimits {
                 LimitHolder::All => (Scope::All, GroupId::of_all()),
             };
             let set = Arc::new(LimitSet::new(scope, group, &record.limits, zone));
-            shared.0.insert(holder, (*version, set));
+            shared.0.insert(holder, Shared { version: *version, set, unknown: record.unknown });
         }
         Ok(shared)
     }
@@ -102,17 +113,18 @@ impl SharedLimits {
         let owner = owner.map(|owner| LimitHolder::Owner(owner.to_owned()));
         let holders = owner.into_iter().chain([LimitHolder::All]);
         let sets = holders.filter_map(|holder| self.0.get(&holder));
-        sets.map(|(_, set)| set).filter(|set| !set.rules.is_empty()).cloned().collect()
+        sets.map(|shared| &shared.set).filter(|set| !set.rules.is_empty()).cloned().collect()
     }
 
     /// All of them that have limits, by who shares them.
     pub fn all(&self) -> BTreeMap<&LimitHolder, &Arc<LimitSet>> {
-        let sets = self.0.iter().map(|(holder, (_, set))| (holder, set));
+        let sets = self.0.iter().map(|(holder, shared)| (holder, &shared.set));
         sets.filter(|(_, set)| !set.rules.is_empty()).collect()
     }
 
-    fn version(&self, holder: &LimitHolder) -> Option<u64> {
-        self.0.get(holder).map(|(version, _)| *version)
+    /// The version of a holder's record, and what a change of it keeps.
+    fn record(&self, holder: &LimitHolder) -> (Option<u64>, Unknown) {
+        self.0.get(holder).map(|shared| (Some(shared.version), shared.unknown.clone())).unwrap_or_default()
     }
 }
 
@@ -141,9 +153,59 @@ impl Directory {
         audit: AuditEntry,
     ) -> Result<(), EditError> {
         let changing = self.change().await;
-        let expected = self.snapshot().shared_limits().version(holder);
-        let value = serde_json::to_vec(&LimitsRecord { limits, unknown: BTreeMap::new() })?;
+        let (expected, unknown) = self.snapshot().shared_limits().record(holder);
+        let value = serde_json::to_vec(&LimitsRecord { limits, unknown })?;
         let (kind, id) = (RecordKind::Limits, id(holder));
         self.write(changing, Write { kind, id, expected, value: Some(value), audit: Some(audit) }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+    use shared::crypto::{Sealer, SealingKey};
+
+    use super::*;
+    use crate::directory::Sessions;
+    use crate::store::embedded::Embedded;
+
+    fn audit() -> AuditEntry {
+        AuditEntry {
+            at: Timestamp::from_millis(0),
+            uid: None,
+            pid: None,
+            action: "limits.set".to_owned(),
+            subject: "all".to_owned(),
+            name: "all".to_owned(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// Nodes of two versions may work on one store.
+    #[tokio::test]
+    async fn a_change_keeps_what_only_a_newer_version_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(folder.path()).unwrap());
+        let of_newer = json!({"limits": ["4 concurrent"], "note": {"by": "newer"}, "more": [1]});
+        let write = Write {
+            kind: RecordKind::Limits,
+            id: "all".to_owned(),
+            expected: None,
+            value: Some(of_newer.to_string().into_bytes()),
+            audit: None,
+        };
+        store.write(vec![write]).await.unwrap();
+        let sealer = Sealer::new(&SealingKey::generate().unwrap());
+        let sessions = Sessions::new(Duration::from_secs(60), 16);
+        let directory = Arc::new(Directory::load(store.clone(), sealer, sessions, Zone::UTC).await.unwrap());
+        for limits in [vec!["2 concurrent"], vec![], vec!["$1 per day"]] {
+            let parsed = limits.iter().map(|limit| limit.parse().unwrap()).collect();
+            directory.put_limits(&LimitHolder::All, parsed, audit()).await.unwrap();
+            let record = store.record(RecordKind::Limits, "all").await.unwrap().unwrap();
+            let value: Value = serde_json::from_slice(&record.value).unwrap();
+            assert_eq!(value, json!({"limits": limits, "note": {"by": "newer"}, "more": [1]}));
+        }
     }
 }

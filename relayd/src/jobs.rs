@@ -50,7 +50,9 @@ pub(crate) async fn run(
             () = end.cancelled() => return,
             _ = renew.tick() => {
                 let now = clock.now();
-                store.renew_holds(now, now.after(settings.hold_ttl));
+                if let Err(error) = store.renew_holds(now, now.after(settings.hold_ttl)).await {
+                    tracing::debug!(%error, "holds could not be renewed");
+                }
             }
             _ = prune.tick() => {
                 let turn = upkeep.try_lock();

@@ -8,7 +8,10 @@ pub(crate) mod contract;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod entry;
+mod id_span;
 mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,9 +41,23 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The store came back without some of what had been applied to it: that must be applied again.
+    #[error("the store came back older than it was")]
+    Older,
     /// The engine cannot serve: disk full, file locked, server gone.
     #[error("the store cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// The innermost cause, which says what the system said.
+    pub fn innermost(&self) -> String {
+        let mut error: &dyn std::error::Error = self;
+        while let Some(source) = error.source() {
+            error = source;
+        }
+        error.to_string()
+    }
 }
 
 /// The kinds of records.
@@ -261,13 +278,28 @@ pub enum StoreState {
     Failing(String),
 }
 
+/// What a store learns without having been asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Somebody else changed records.
+    Changed,
+    /// It came back without some of what had been applied to it.
+    Lost,
+}
+
 /// A store engine. Every operation is atomic; none scans the key space.
 pub trait Store: Send + Sync + 'static {
-    /// The engine's name: `embedded`.
+    /// The engine's name: `embedded`, `redis`.
     fn engine(&self) -> &'static str;
 
     /// How the last operation that wrote went.
     fn state(&self) -> StoreState;
+
+    /// Waits for news; those that come while nobody waits are told to the next who does. A store that nobody else
+    /// can reach has none.
+    fn news(&self) -> Answer<'_, News> {
+        Box::pin(std::future::pending())
+    }
 
     /// All records of a kind, by id.
     fn records(&self, kind: RecordKind) -> Answer<'_, Vec<Record>>;
@@ -296,7 +328,7 @@ pub trait Store: Send + Sync + 'static {
     fn give_back(&self, request: RequestId, group: &GroupId);
 
     /// Lets every hold of this process live on at least until then.
-    fn renew_holds(&self, now: Timestamp, until: Timestamp);
+    fn renew_holds(&self, now: Timestamp, until: Timestamp) -> Answer<'_, ()>;
 
     /// Where counters of a group stand, in the order asked; amounts and limits do not count.
     fn standings<'a>(

@@ -89,8 +89,9 @@ impl Store for Moody {
         self.inner().give_back(request, group);
     }
 
-    fn renew_holds(&self, now: Timestamp, until: Timestamp) {
-        self.inner().renew_holds(now, until);
+    fn renew_holds(&self, now: Timestamp, until: Timestamp) -> Answer<'_, ()> {
+        let inner = self.inner();
+        Box::pin(async move { inner.renew_holds(now, until).await })
     }
 
     fn standings<'a>(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Provenance, RequestId, ServiceTier, Usage};
 
-use super::{CONCURRENT, IN_TOTAL, NODE, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
+use super::{CONCURRENT, Holds, IN_TOTAL, NODE, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
 use crate::store::{
     Booked, Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Span, Standing,
     StoreState,
@@ -160,9 +160,11 @@ pub(in crate::store) fn what_was_applied_outlives_the_store(subject: &mut Subjec
     let first = closed(request_id(1), held.iter().map(booking).collect());
     subject.apply(&[entry(0, 1, first.clone()), entry(0, 2, row.clone())]);
     subject.reopen();
-    assert_eq!(subject.sums("k", PER_MINUTE, 6), (1, 0), "holds are the journal's to remember");
+    let held = u64::from(subject.holds == Holds::OutliveIt);
+    assert_eq!(subject.sums("k", PER_MINUTE, 6), (1, held));
     assert_eq!(subject.standing("k", PER_MINUTE, 6).resets_at, Some(at(60_005)));
-    assert_eq!(subject.sums("k", IN_TOTAL, 6), (1, 0));
+    assert_eq!(subject.sums("k", IN_TOTAL, 6), (1, held));
+    assert_eq!(subject.sums("k", IN_TOTAL, 100_006), (1, 0), "what nobody renews lapses");
     assert_eq!(rows(subject, all()), [row, first]);
 }
 

@@ -48,7 +48,7 @@ pub(in crate::store) fn threads_admit_exactly_the_limit(subject: &mut Subject) {
             let (request, admitted, store, key, account) =
                 (&request, &admitted, &**subject.store(), &key, &account);
             scope.spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 for _ in 0..200 {
                     let request = request.fetch_add(1, Ordering::Relaxed);
                     // Half of the threads name the groups the other way round.
@@ -172,8 +172,8 @@ pub(in crate::store) fn holds_lapse_unless_they_are_renewed(subject: &mut Subjec
     let full = [ask(CONCURRENT, 1), ask(IN_TOTAL, 1)];
     subject.admit(7, 0, &[("b", &full)]);
     subject.admit(8, 100_000, &[("b", &full)]);
-    subject.store().renew_holds(at(100_000), at(200_000));
-    subject.store().renew_holds(at(100_000), at(150_000));
+    subject.wait(subject.store().renew_holds(at(100_000), at(200_000))).unwrap();
+    subject.wait(subject.store().renew_holds(at(100_000), at(150_000))).unwrap();
     assert_eq!(subject.sums("k", IN_TOTAL, 199_999), (0, 1));
     subject.admit(3, 150_000, &[("k", &asks)]);
     assert_eq!(subject.sums("k", IN_TOTAL, 200_000), (0, 1), "the younger one has its own time");

@@ -43,23 +43,33 @@ impl Drop for Folder {
     }
 }
 
-/// Opens an engine on the data in a folder.
-type Open = Box<dyn Fn(&Path) -> Arc<dyn Store>>;
+/// Opens an engine on the data in a folder, in a runtime.
+type Open = Box<dyn Fn(&Path, &Runtime) -> Arc<dyn Store>>;
+
+/// What becomes of holds when the process that has them ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// They end with it.
+    EndWithIt,
+    /// They stay until they lapse, or what they were held for is booked.
+    OutliveIt,
+}
 
 /// An engine under test.
 pub(super) struct Subject {
     runtime: Runtime,
     open: Open,
+    holds: Holds,
     store: Option<Arc<dyn Store>>,
     folder: Folder,
 }
 
 impl Subject {
-    pub(super) fn new(open: impl Fn(&Path) -> Arc<dyn Store> + 'static) -> Self {
+    pub(super) fn new(open: impl Fn(&Path, &Runtime) -> Arc<dyn Store> + 'static, holds: Holds) -> Self {
         let folder = Folder::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let store = Some(open(folder.path()));
-        Self { runtime, open: Box::new(open), store, folder }
+        let store = Some(open(folder.path(), &runtime));
+        Self { runtime, open: Box::new(open), holds, store, folder }
     }
 
     fn store(&self) -> &Arc<dyn Store> {
@@ -69,14 +79,14 @@ impl Subject {
     /// Lets go of the store and opens it anew.
     fn reopen(&mut self) {
         self.store = None;
-        self.store = Some((self.open)(self.folder.path()));
+        self.store = Some((self.open)(self.folder.path(), &self.runtime));
     }
 
     /// Opens a store on new data.
     fn start_afresh(&mut self) {
         self.store = None;
         self.folder = Folder::new();
-        self.store = Some((self.open)(self.folder.path()));
+        self.store = Some((self.open)(self.folder.path(), &self.runtime));
     }
 
     fn wait<T>(&self, answer: Answer<'_, T>) -> Result<T, StoreError> {
@@ -127,11 +137,11 @@ impl Subject {
 
 /// Makes one test of every part of the contract: an engine is a line, not thirty functions.
 macro_rules! contract_tests {
-    ($open:expr => $($part:ident: $($test:ident)*;)*) => {
+    ($open:expr, $holds:expr => $($part:ident: $($test:ident)*;)*) => {
         $($(
             #[test]
             fn $test() {
-                crate::store::contract::$part::$test(&mut crate::store::contract::Subject::new($open));
+                crate::store::contract::$part::$test(&mut crate::store::contract::Subject::new($open, $holds));
             }
         )*)*
     };
@@ -139,8 +149,8 @@ macro_rules! contract_tests {
 
 /// Every part of the contract.
 macro_rules! keeps_the_contract {
-    ($open:expr) => {
-        crate::store::contract::contract_tests! { $open =>
+    ($open:expr, $holds:expr) => {
+        crate::store::contract::contract_tests! { $open, $holds =>
             recording:
                 records_change_only_from_the_version_that_was_read
                 a_batch_of_changes_is_made_wholly_or_not_at_all

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{
-    CONCURRENT, Counter, IN_TOTAL, LAPSE_MS, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id,
+    CONCURRENT, Counter, Holds, IN_TOTAL, LAPSE_MS, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id,
 };
 use crate::store::{CounterAsk, Entry, Held, Verdict};
 
@@ -177,7 +177,8 @@ impl Run<'_> {
             Operation::Advance(by) => self.model.now += by,
             Operation::Renew => {
                 self.model.renewed_until = self.model.now + LAPSE_MS;
-                self.subject.store().renew_holds(at(self.model.now), at(self.model.renewed_until));
+                let (now, until) = (at(self.model.now), at(self.model.renewed_until));
+                self.subject.wait(self.subject.store().renew_holds(now, until)).unwrap();
             }
             Operation::Reopen => self.reopen(),
         }
@@ -221,10 +222,12 @@ impl Run<'_> {
 
     fn reopen(&mut self) {
         self.subject.reopen();
-        self.model.holds.clear();
         self.model.renewed_until = 0;
-        let booked = self.model.booked.iter();
-        self.model.windows = booked.map(|(place, (window, _))| (*place, *window)).collect();
+        if self.subject.holds == Holds::EndWithIt {
+            self.model.holds.clear();
+            let booked = self.model.booked.iter();
+            self.model.windows = booked.map(|(place, (window, _))| (*place, *window)).collect();
+        }
         for call in std::mem::take(&mut self.model.open) {
             self.model.close(call);
         }

@@ -6,7 +6,7 @@ use ahash::RandomState;
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use shared::domain::Timestamp;
 
-use super::ledger::{Span, hour_of};
+use crate::store::id_span::{IdSpan, hour_of};
 use crate::store::{Closed, RowQuery, StoreError};
 
 /// Kind and id, hour; nothing.
@@ -48,9 +48,10 @@ pub(super) fn add(transaction: &WriteTransaction, rows: &[&Closed]) -> Result<()
 pub(super) fn newest_first(
     transaction: &ReadTransaction,
     subject: &Subject,
-    span: Span,
+    span: IdSpan,
 ) -> Result<impl Iterator<Item = Result<Timestamp, StoreError>>, StoreError> {
-    let (first, last) = (hour_of(span.first).as_millis(), hour_of(span.end).as_millis());
+    let (first, last) = span.hours();
+    let (first, last) = (first.as_millis(), last.as_millis());
     let subject = subject.0.as_str();
     let range = transaction.open_table(HOURS)?.range((subject, first)..=(subject, last))?;
     Ok(range.rev().map(|row| Ok(Timestamp::from_millis(row?.0.value().1))))

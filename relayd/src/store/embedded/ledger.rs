@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
-use shared::domain::{RequestId, Timestamp};
+use shared::domain::Timestamp;
 
 use super::balances::{self, Closing};
 use super::database::{DatabaseFile, damaged};
@@ -12,6 +12,7 @@ use super::hours;
 use super::marks::{self, Marks};
 use super::rollups::{self, Sums};
 use crate::store::amend::amended;
+use crate::store::id_span::{IdSpan, first_id};
 use crate::store::{Closed, Entry, Kept, Rollup, RollupKey, RollupQuery, RowQuery, StoreError};
 
 const CACHE_BYTES: usize = 4 << 20;
@@ -67,7 +68,7 @@ impl LedgerFile {
     }
 
     pub(super) fn rows(&self, query: &RowQuery) -> Result<Vec<Closed>, StoreError> {
-        let span = Span::of(query);
+        let span = IdSpan::of(query);
         self.0.read(|transaction| {
             let mut rows = Vec::new();
             let Some(subject) = hours::Subject::of(query) else {
@@ -137,55 +138,14 @@ impl LedgerFile {
     }
 }
 
-/// The ids from `first` on and below `end`. An id begins with the time of its opening, so that a span of ids
-/// is a span of time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) first: u128,
-    pub(super) end: u128,
-}
-
-impl Span {
-    fn of(query: &RowQuery) -> Self {
-        if let Some(id) = query.id {
-            return Self { first: id.as_u128(), end: id.as_u128().saturating_add(1) };
-        }
-        let first = query.since.map_or(0, first_id);
-        let end = query.until.map_or(u128::MAX, first_id);
-        Self { first, end: query.before.map_or(end, |before| end.min(before.as_u128())) }
-    }
-
-    fn within_hour(self, hour: Timestamp) -> Self {
-        let next = Timestamp::from_millis(hour.as_millis().saturating_add(HOUR_MS));
-        Self { first: self.first.max(first_id(hour)), end: self.end.min(first_id(next)) }
-    }
-}
-
-const HOUR_MS: i64 = 3_600_000;
-
-/// The lowest id that a request opened at this time can have.
-fn first_id(time: Timestamp) -> u128 {
-    match time.as_millis() {
-        ..0 => 0,
-        millis if millis < 1 << 48 => RequestId::new(time, [0; 10]).as_u128(),
-        _ => u128::MAX,
-    }
-}
-
-/// The UTC hour in which a request was opened, by its id.
-pub(super) fn hour_of(id: u128) -> Timestamp {
-    // 48 bits are left.
-    Timestamp::from_millis(i64::try_from(id >> 80).unwrap_or(i64::MAX)).hour()
-}
-
 /// Collects the rows of a span that the query asks for, newest first, until there are enough.
 fn collect(
     transaction: &ReadTransaction,
-    span: Span,
+    span: IdSpan,
     query: &RowQuery,
     rows: &mut Vec<Closed>,
 ) -> Result<(), StoreError> {
-    if span.first >= span.end {
+    if span.is_empty() {
         return Ok(());
     }
     let table = transaction.open_table(ROWS)?;

@@ -14,7 +14,6 @@ mod state;
 mod tests;
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -93,7 +92,7 @@ impl Inner {
     fn remember(&self, error: Option<&StoreError>) {
         let state = match error {
             None | Some(StoreError::Changed) => StoreState::Ok,
-            Some(error) => StoreState::Failing(cause(error)),
+            Some(error) => StoreState::Failing(error.innermost()),
         };
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
@@ -130,15 +129,6 @@ impl Inner {
         }
         Ok(moved)
     }
-}
-
-/// The innermost cause, which says what the system said.
-fn cause(error: &StoreError) -> String {
-    let mut error: &dyn Error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 impl Store for Embedded {
@@ -183,8 +173,9 @@ impl Store for Embedded {
         self.inner.counters.give_back(request, group);
     }
 
-    fn renew_holds(&self, _now: Timestamp, until: Timestamp) {
+    fn renew_holds(&self, _now: Timestamp, until: Timestamp) -> Answer<'_, ()> {
         self.inner.counters.renew_holds(until);
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn standings<'a>(

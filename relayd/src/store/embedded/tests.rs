@@ -15,7 +15,7 @@ use super::database::DatabaseFile;
 use super::ledger::LedgerFile;
 use super::state::StateFile;
 use crate::store::contract::{
-    Folder, IN_TOTAL, ask, at, booking, closed, counter, entry, request_id, reserve,
+    Folder, Holds, IN_TOTAL, ask, at, booking, closed, counter, entry, request_id, reserve,
 };
 use crate::store::{
     Booked, Booking, Entry, GroupId, RollupQuery, Span, Store, StoreError, StoreState, Verdict,
@@ -25,14 +25,14 @@ fn open(dir: &Path) -> Arc<dyn Store> {
     Arc::new(Embedded::open(dir).unwrap())
 }
 
-crate::store::contract::keeps_the_contract!(open);
+crate::store::contract::keeps_the_contract!(|dir, _| open(dir), Holds::EndWithIt);
 
 #[test]
 fn a_second_process_is_told_why_it_cannot_have_the_files() {
     let folder = Folder::new();
     let _first = open(folder.path());
     let Err(error @ StoreError::Unavailable(_)) = Embedded::open(folder.path()) else { panic!() };
-    assert!(super::cause(&error).contains("another relayd"), "{}", super::cause(&error));
+    assert!(error.innermost().contains("another relayd"), "{}", error.innermost());
 }
 
 #[test]

@@ -6,8 +6,9 @@ use ahash::RandomState;
 use minicbor::{Decode, Encode};
 use shared::domain::{RequestId, Timestamp};
 
+use super::HeldGroup;
 use crate::store::entry::{counter_name, span_times};
-use crate::store::{CounterAsk, CounterId, GroupId, Held, Span, Standing, WindowRule};
+use crate::store::{Booked, CounterAsk, CounterId, GroupId, Held, Span, Standing, WindowRule};
 
 /// The group's counters and holds.
 #[derive(Debug)]
@@ -33,12 +34,17 @@ struct Hold {
     amounts: Vec<HeldAmount>,
 }
 
+/// An amount that a request holds of a counter.
 #[derive(Clone, Debug)]
-struct HeldAmount {
-    counter: CounterId,
-    is_lease: bool,
-    span: Span,
-    amount: u64,
+pub struct HeldAmount {
+    /// The counter.
+    pub counter: CounterId,
+    /// It is released, never booked.
+    pub is_lease: bool,
+    /// In which window.
+    pub span: Span,
+    /// How much.
+    pub amount: u64,
 }
 
 /// What a request asks of the group, and until when.
@@ -163,6 +169,26 @@ impl Group {
         }
     }
 
+    /// What is held here, by whom.
+    pub(super) fn holds(&self, id: &GroupId) -> impl Iterator<Item = HeldGroup> {
+        self.holds.iter().map(|(request, hold)| HeldGroup {
+            group: id.clone(),
+            request: *request,
+            lapses_at: hold.lapses_at,
+            amounts: hold.amounts.clone(),
+        })
+    }
+
+    /// What is booked here.
+    pub(super) fn records(&self) -> Vec<CounterRecord> {
+        let records = self.counters.iter().map(|Counter { id, span, booked, .. }| CounterRecord {
+            counter: id.clone(),
+            span: *span,
+            booked: *booked,
+        });
+        records.collect()
+    }
+
     /// The window that a use at `now` falls in; begins one if none runs.
     fn open_window(&mut self, id: &CounterId, window: WindowRule, now: Timestamp) -> Span {
         let running = self.counter_mut(id).and_then(|counter| window.in_force(counter.span, now));
@@ -195,6 +221,18 @@ impl Group {
 impl Counter {
     const fn standing(&self) -> Standing {
         Standing { booked: self.booked, held: self.held, resets_at: self.span.end }
+    }
+}
+
+impl CounterRecord {
+    /// What is booked where an amount is held.
+    pub fn of(held: &Held) -> Self {
+        Self { counter: held.counter.clone(), span: held.span, booked: held.standing.booked }
+    }
+
+    /// What is booked after a move.
+    pub fn of_booked(moved: &Booked) -> Self {
+        Self { counter: moved.counter.clone(), span: moved.span, booked: moved.after }
     }
 }
 

@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ahash::RandomState;
 use shared::domain::{RequestId, Timestamp};
 
-pub use self::group::CounterRecord;
+pub use self::group::{CounterRecord, HeldAmount};
 
 use self::group::{Ask, Group};
-use crate::store::{CounterAsk, GroupId, Refusal, Reservation, Standing, Verdict};
+use crate::store::{CounterAsk, GroupId, Held, Refusal, Reservation, Standing, Verdict};
 
 const SHARDS: usize = 32;
 
@@ -37,6 +37,19 @@ pub struct Settlement {
     pub records: Vec<CounterRecord>,
     /// The requests whose holds end.
     pub requests: Vec<RequestId>,
+}
+
+/// What a request holds in a group.
+#[derive(Clone, Debug)]
+pub struct HeldGroup {
+    /// The group.
+    pub group: GroupId,
+    /// The request.
+    pub request: RequestId,
+    /// Until when, unless it is renewed.
+    pub lapses_at: Timestamp,
+    /// How much of what.
+    pub amounts: Vec<HeldAmount>,
 }
 
 impl Counters {
@@ -70,14 +83,24 @@ impl Counters {
             let group = shards.group(self.shard(ask.group), ask.group);
             group.hold(ask.group, Ask { request, now, lapses_at, counters: ask.counters }, &mut held);
         }
-        let mut requests = self.requests_of(request);
-        let holding = requests.entry(request).or_default();
-        for ask in groups {
-            if !holding.contains(ask.group) {
-                holding.push(ask.group.clone());
-            }
-        }
+        self.note_groups(reservation);
         Verdict::Admitted(held)
+    }
+
+    /// Holds what a call was admitted with elsewhere, and takes over where its counters stand there.
+    pub fn follow(&self, reservation: &Reservation<'_>, admitted: &[Held]) {
+        let &Reservation { request, now, lapses_at, groups } = reservation;
+        let mut shards = self.lock_all(groups.iter().map(|ask| self.shard(ask.group)).collect());
+        let mut held = Vec::with_capacity(admitted.len());
+        for ask in groups {
+            let group = shards.group(self.shard(ask.group), ask.group);
+            self.drop_lapsed(ask.group, group, now);
+            let of_group = admitted.iter().filter(|held| held.group == *ask.group);
+            let records: Vec<CounterRecord> = of_group.map(CounterRecord::of).collect();
+            group.adopt(&records);
+            group.hold(ask.group, Ask { request, now, lapses_at, counters: ask.counters }, &mut held);
+        }
+        self.note_groups(reservation);
     }
 
     pub fn release(&self, request: RequestId, group: &GroupId) {
@@ -111,6 +134,29 @@ impl Counters {
         counters.iter().map(|ask| group.standing(ask, now)).collect()
     }
 
+    /// The groups that a request holds something in.
+    pub fn groups_of(&self, request: RequestId) -> Vec<GroupId> {
+        self.requests_of(request).get(&request).cloned().unwrap_or_default()
+    }
+
+    /// Everything that is held.
+    pub fn holds(&self) -> Vec<HeldGroup> {
+        let shards = self.groups.iter().flat_map(|shard| {
+            let groups = locked(shard);
+            groups.iter().flat_map(|(id, group)| group.holds(id)).collect::<Vec<_>>()
+        });
+        shards.collect()
+    }
+
+    /// What is booked in every group.
+    pub fn records(&self) -> Vec<(GroupId, Vec<CounterRecord>)> {
+        let shards = self.groups.iter().flat_map(|shard| {
+            let groups = locked(shard);
+            groups.iter().map(|(id, group)| (id.clone(), group.records())).collect::<Vec<_>>()
+        });
+        shards.collect()
+    }
+
     /// The groups that a request holds something in; they are forgotten, so each must be settled next.
     pub fn take_groups_of(&self, request: RequestId) -> Vec<GroupId> {
         self.requests_of(request).remove(&request).unwrap_or_default()
@@ -125,6 +171,16 @@ impl Counters {
             }
             group.adopt(&settlement.records);
         });
+    }
+
+    fn note_groups(&self, Reservation { request, groups, .. }: &Reservation<'_>) {
+        let mut requests = self.requests_of(*request);
+        let holding = requests.entry(*request).or_default();
+        for ask in *groups {
+            if !holding.contains(ask.group) {
+                holding.push(ask.group.clone());
+            }
+        }
     }
 
     fn with_group(&self, id: &GroupId, change: impl FnOnce(&mut Group)) {

@@ -1,0 +1,215 @@
+//! A batch of closed requests, cut into one call for each hour and each group that it touches.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ahash::RandomState;
+use redis::{Cmd, Value};
+use shared::domain::{RequestId, Timestamp};
+
+use super::link::LinkError;
+use super::name;
+use super::reserving::{TimeSource, parse, span};
+use super::script::Script;
+use super::sums;
+use crate::store::id_span::hour_of;
+use crate::store::{Booked, Booking, CounterId, Entry, GroupId, Mark};
+
+/// Entries that one call carries at most: while a script runs, the server does nothing else.
+const ENTRIES_MAX: usize = 100;
+
+/// Who wrote a record, as scripts know it.
+pub(super) fn writer(mark: Mark) -> String {
+    format!("{:08x}:{}", mark.node, mark.lane)
+}
+
+/// Reads a mark out of its parts.
+pub(super) fn mark(writer: &str, value: &str) -> Result<Mark, LinkError> {
+    let (node, lane) = writer.split_once(':').ok_or(LinkError::Unexpected)?;
+    let (epoch, sequence) = value.split_once(':').ok_or(LinkError::Unexpected)?;
+    let node = u32::from_str_radix(node, 16).map_err(|_| LinkError::Unexpected)?;
+    Ok(Mark { node, lane: parse(lane)?, epoch: parse(epoch)?, sequence: parse(sequence)? })
+}
+
+/// The last mark of each writer.
+pub(super) fn last_marks(entries: &[Entry]) -> BTreeMap<(u32, u32), Mark> {
+    let mut last: BTreeMap<_, Mark> = BTreeMap::new();
+    for Entry { mark, .. } in entries {
+        last.entry(mark.writer()).and_modify(|known| *known = (*known).max(*mark)).or_insert(*mark);
+    }
+    last
+}
+
+/// The hours that a batch has rows and sums of are noted before anything else.
+pub(super) fn begin(entries: &[&Entry]) -> Cmd {
+    let rows: BTreeSet<i64> = entries.iter().map(|entry| row_hour(entry).as_millis()).collect();
+    let sums: BTreeSet<i64> = entries.iter().map(|entry| entry.closed.hour.as_millis()).collect();
+    let mut command = Script::Begin.call([name::MARKS, name::ROW_HOURS, name::SUM_HOURS]);
+    command.arg(rows.len());
+    for hour in rows.into_iter().chain(sums) {
+        command.arg(hour);
+    }
+    command
+}
+
+/// Everything up to these marks is applied.
+pub(super) fn finish<'a>(marks: impl IntoIterator<Item = &'a Mark>) -> Cmd {
+    let mut command = Script::Finish.call([name::MARKS]);
+    for mark in marks {
+        command.arg(writer(*mark)).arg(mark.epoch).arg(mark.sequence);
+    }
+    command
+}
+
+/// Rows, whose they are, and sums.
+pub(super) fn facts(entries: &[&Entry]) -> Vec<Cmd> {
+    let (mut by_row_hour, mut by_sum_hour) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+    for entry in entries {
+        by_row_hour.entry(row_hour(entry)).or_default().push(*entry);
+        by_sum_hour.entry(entry.closed.hour).or_default().push(*entry);
+    }
+    let mut commands = Vec::new();
+    for (hour, entries) in by_row_hour {
+        commands.extend(subjects(hour, &entries));
+        commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| rows(hour, entries)));
+    }
+    for (hour, entries) in by_sum_hour {
+        commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| add_sums(hour, entries)));
+    }
+    commands
+}
+
+/// The hour in which a row lies.
+fn row_hour(entry: &Entry) -> Timestamp {
+    hour_of(entry.closed.request.as_u128())
+}
+
+fn rows(hour: Timestamp, entries: &[&Entry]) -> Cmd {
+    let [rows, _] = name::rows(hour);
+    let mut command = Script::Rows.call([rows]);
+    let mut row = Vec::new();
+    for entry in entries {
+        row.clear();
+        row.extend(entry.closed.request.as_u128().to_be_bytes());
+        row.extend_from_slice(entry.row());
+        command.arg(row.as_slice());
+    }
+    command
+}
+
+/// Notes the hour with each key and account that has rows in it, and them with the hour.
+fn subjects(hour: Timestamp, entries: &[&Entry]) -> Vec<Cmd> {
+    let mut subjects = BTreeSet::new();
+    for Entry { closed, .. } in entries {
+        subjects.insert(GroupId::of_key(&closed.key));
+        subjects.extend(closed.account.iter().map(GroupId::of_account));
+    }
+    let [_, of_hour] = name::rows(hour);
+    let mut all = redis::cmd("SADD");
+    all.arg(of_hour);
+    let mut commands = Vec::with_capacity(subjects.len() + 1);
+    for subject in &subjects {
+        all.arg(subject.as_str());
+        let mut hours = redis::cmd("ZADD");
+        hours.arg(name::hours_of(subject.as_str())).arg(hour.as_millis()).arg(hour.as_millis());
+        commands.push(hours);
+    }
+    commands.push(all);
+    commands
+}
+
+fn add_sums(hour: Timestamp, entries: &[&Entry]) -> Cmd {
+    let mut command = Script::Sums.call(name::sums(hour));
+    for Entry { mark, closed, .. } in entries {
+        let sums = sums::of(closed);
+        command.arg(writer(*mark)).arg(mark.epoch).arg(mark.sequence).arg(sums.len());
+        for (field, figures) in sums {
+            command.arg(field).arg(figures);
+        }
+    }
+    command
+}
+
+/// What a batch books in one group, and whose holds there it ends.
+pub(super) struct GroupSettlement<'a> {
+    pub(super) group: GroupId,
+    records: Vec<(Mark, RequestId, Vec<&'a Booking>)>,
+}
+
+impl GroupSettlement<'_> {
+    /// The requests whose holds end.
+    pub(super) fn requests(&self) -> Vec<RequestId> {
+        self.records.iter().map(|(_, request, _)| *request).collect()
+    }
+
+    /// One call for every hundred records.
+    pub(super) fn calls(&self, now: Timestamp, time: TimeSource) -> impl Iterator<Item = Cmd> {
+        self.records.chunks(ENTRIES_MAX).map(move |records| {
+            let mut command = Script::Settle.call(name::group(&self.group));
+            time.add_to(now, &mut command);
+            for (mark, request, bookings) in records {
+                command.arg(&request.as_u128().to_be_bytes());
+                command.arg(writer(*mark)).arg(mark.epoch).arg(mark.sequence).arg(bookings.len());
+                for booking in bookings {
+                    let end = booking.span.end.map_or_else(String::new, |end| end.as_millis().to_string());
+                    command.arg(booking.counter.as_str()).arg(booking.span.start.as_millis()).arg(end);
+                    command.arg(i64::try_from(booking.amount).unwrap_or(i64::MAX));
+                }
+            }
+            command
+        })
+    }
+}
+
+/// What a batch means for each group: those that it books in, and those that `holding` says its requests hold
+/// something in.
+pub(super) fn settlements<'a>(
+    entries: &[&'a Entry],
+    holding: impl Fn(&'a Entry) -> Vec<GroupId>,
+) -> Vec<GroupSettlement<'a>> {
+    let mut places: HashMap<GroupId, usize, RandomState> = HashMap::default();
+    let mut settlements: Vec<GroupSettlement<'a>> = Vec::new();
+    for &entry in entries {
+        let mut groups = holding(entry);
+        groups.extend(entry.closed.bookings.iter().map(|booking| booking.group.clone()));
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups {
+            let bookings = entry.closed.bookings.iter().filter(|booking| booking.group == group).collect();
+            let place = *places.entry(group.clone()).or_insert_with(|| {
+                settlements.push(GroupSettlement { group, records: Vec::new() });
+                settlements.len() - 1
+            });
+            settlements[place].records.push((entry.mark, entry.closed.request, bookings));
+        }
+    }
+    settlements
+}
+
+/// Reads what [`Script::Settle`] said of a group.
+pub(super) fn moved(group: &GroupId, reply: Value) -> Result<Vec<Booked>, LinkError> {
+    let reply: Vec<String> = redis::from_redis_value(reply).map_err(|_| LinkError::Unexpected)?;
+    let read = |parts: &[String]| {
+        let [counter, start, end, before, after] = parts else { return Err(LinkError::Unexpected) };
+        Ok(Booked {
+            group: group.clone(),
+            counter: CounterId::named(counter).ok_or(LinkError::Unexpected)?,
+            span: span(start, end)?,
+            before: parse(before)?,
+            after: parse(after)?,
+        })
+    };
+    reply.chunks(5).map(read).collect()
+}
+
+/// Of several moves of one counter in one window, the whole way.
+pub(super) fn joined(moves: Vec<Booked>) -> Vec<Booked> {
+    let mut joined: Vec<Booked> = Vec::with_capacity(moves.len());
+    for moved in moves {
+        match joined.iter_mut().find(|known| known.group == moved.group && known.counter == moved.counter) {
+            Some(known) if known.span.start == moved.span.start => known.after = moved.after,
+            Some(known) => *known = moved,
+            None => joined.push(moved),
+        }
+    }
+    joined
+}

@@ -1,0 +1,152 @@
+//! Connections to the server: one for each thread that asks, so that no call changes threads. Every wait has an end.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
+
+use super::script;
+use crate::store::StoreError;
+
+/// Commands that go out together at most: replies of more would pile up on both sides.
+const PIPELINED_MAX: usize = 500;
+/// How often longer an answer may take that no call waits for.
+const PATIENCE: u32 = 20;
+
+/// Why the server cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    /// It did not answer in time.
+    #[error("it did not answer within {} ms", .0.as_millis())]
+    Silent(Duration),
+    /// It failed, and is not back yet; why it failed.
+    #[error("{0}")]
+    Away(String),
+    /// It answered otherwise than its scripts do.
+    #[error("it gave an answer that none of the scripts gives")]
+    Unexpected,
+}
+
+impl From<LinkError> for StoreError {
+    fn from(error: LinkError) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}
+
+/// The way to the server.
+pub(super) struct Link {
+    client: Client,
+    connect_timeout: Duration,
+    timeout: Duration,
+    connections: Mutex<HashMap<ThreadId, MultiplexedConnection>>,
+}
+
+impl Link {
+    pub(super) fn new(client: Client, connect_timeout: Duration, timeout: Duration) -> Self {
+        Self { client, connect_timeout, timeout, connections: Mutex::default() }
+    }
+
+    /// Asks something that a call waits for.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        let value = within(self.timeout, self.send(command)).await?;
+        T::from_redis_value(value).map_err(|_| LinkError::Unexpected.into())
+    }
+
+    /// Asks something that may take its time.
+    pub(super) async fn ask_patiently<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        let value = within(self.timeout * PATIENCE, self.send(command)).await?;
+        T::from_redis_value(value).map_err(|_| LinkError::Unexpected.into())
+    }
+
+    /// Sends commands without waiting for each; gives their answers in order. The first that fails fails all,
+    /// though others may have been carried out.
+    pub(super) async fn ask_all(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, StoreError> {
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut commands = commands.into_iter().peekable();
+        while commands.peek().is_some() {
+            let mut pipeline = Pipeline::with_capacity(PIPELINED_MAX);
+            for command in commands.by_ref().take(PIPELINED_MAX) {
+                pipeline.add_command(command);
+            }
+            answers.extend(within(self.timeout * PATIENCE, self.send_all(&pipeline)).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Lets go of all connections: the next call makes a new one.
+    pub(super) fn reset(&self) {
+        self.connections().clear();
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let mut connection = self.connection().await?;
+        match command.query_async(&mut connection).await {
+            Err(error) if is_forgetful(&error) => {
+                script::loading().exec_async(&mut connection).await?;
+                Ok(command.query_async(&mut connection).await?)
+            }
+            Err(error) => Err(self.failed(error)),
+            Ok(value) => Ok(value),
+        }
+    }
+
+    async fn send_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let mut connection = self.connection().await?;
+        match pipeline.query_async(&mut connection).await {
+            // Every script may be run again, and those that knew theirs have done so.
+            Err(error) if is_forgetful(&error) => {
+                script::loading().exec_async(&mut connection).await?;
+                Ok(pipeline.query_async(&mut connection).await?)
+            }
+            Err(error) => Err(self.failed(error)),
+            Ok(answers) => Ok(answers),
+        }
+    }
+
+    /// The calling thread's connection.
+    async fn connection(&self) -> Result<MultiplexedConnection, StoreError> {
+        let thread = std::thread::current().id();
+        if let Some(connection) = self.connections().get(&thread) {
+            return Ok(connection.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None);
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        script::loading().exec_async(&mut connection).await?;
+        self.connections().insert(thread, connection.clone());
+        Ok(connection)
+    }
+
+    fn failed(&self, error: RedisError) -> StoreError {
+        if error.is_unrecoverable_error() {
+            self.connections().remove(&std::thread::current().id());
+        }
+        error.into()
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<ThreadId, MultiplexedConnection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn within<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(LinkError::Silent(timeout).into()))
+}
+
+/// The server was told to forget its scripts.
+fn is_forgetful(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}

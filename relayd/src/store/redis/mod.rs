@@ -1,0 +1,436 @@
+//! The store on a Redis or Valkey server. Counters are judged by scripts inside it, in one round trip; what a batch
+//! of closed requests means is cut into calls that may each be made again. Everything that a call may need while
+//! the server is away is followed in memory: where counters stand, and what is held.
+
+mod batch;
+mod ends;
+mod health;
+mod identity;
+mod keeper;
+mod ledger;
+mod link;
+mod name;
+mod records;
+mod reserving;
+mod script;
+mod sums;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ahash::RandomState;
+use redis::Value;
+use shared::admin::AuditEntry;
+use shared::domain::{RequestId, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use self::ends::{Extent, HoldEnd, HoldEnds};
+use self::health::Health;
+use self::keeper::Tidings;
+use self::link::{Link, LinkError};
+use self::reserving::TimeSource;
+use super::memory::{CounterRecord, Counters, Settlement};
+use super::{
+    Answer, Booked, Closed, CounterAsk, End, Entry, GroupId, Mark, News, Record, RecordKind, Reservation,
+    Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+};
+
+/// How the server is reached and used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it is, and the credentials.
+    pub client: redis::Client,
+    /// Time for a connection.
+    pub connect_timeout: Duration,
+    /// Time for an answer that a call waits for.
+    pub timeout: Duration,
+    /// Calls are judged by what this process knows while the server is away; else they fail.
+    pub serves_alone: bool,
+    /// This node's number.
+    pub node: u32,
+    /// The file that remembers which store this node uses.
+    pub id_file: PathBuf,
+}
+
+/// The engine.
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    link: Link,
+    settings: Settings,
+    time: TimeSource,
+    /// What this process knows of counters and holds.
+    known: Counters,
+    ends: HoldEnds,
+    health: Health,
+    tidings: Tidings,
+    /// Grows with every reservation: tells what a request held before from what it asked for later.
+    turn: AtomicU64,
+    /// How long holds live that are not renewed, in milliseconds.
+    hold_life_ms: AtomicU64,
+    /// Somebody is about to tell the server of what ended.
+    is_flushing: AtomicBool,
+    /// The epoch in which this process writes.
+    epoch: AtomicU64,
+    /// Up to where the journals are certainly applied.
+    applied: Mutex<BTreeMap<(u32, u32), Mark>>,
+    /// Held while a batch is applied, and while holds are made again.
+    applying: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
+}
+
+impl Redis {
+    /// Reaches the server and begins to watch it, in the runtime that this is called in.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be reached, is too old, or is not the one that this node used.
+    pub async fn open(settings: Settings) -> Result<Self, StoreError> {
+        Self::open_with(settings, TimeSource::Server).await
+    }
+
+    async fn open_with(settings: Settings, time: TimeSource) -> Result<Self, StoreError> {
+        let inner = Arc::new(Inner {
+            link: Link::new(settings.client.clone(), settings.connect_timeout, settings.timeout),
+            settings,
+            time,
+            known: Counters::new([]),
+            ends: HoldEnds::default(),
+            health: Health::unknown(),
+            tidings: Tidings::default(),
+            turn: AtomicU64::new(1),
+            hold_life_ms: AtomicU64::new(0),
+            is_flushing: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            applied: Mutex::default(),
+            applying: tokio::sync::Mutex::default(),
+            stop: CancellationToken::new(),
+        });
+        inner.meet().await?;
+        tokio::spawn(keeper::keep(Arc::clone(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// Asks the server, and remembers if it cannot be used.
+    fn asking<'a, T: Send + 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            self.inner.here()?;
+            let result = work.await;
+            self.inner.remember(result.as_ref().err());
+            result
+        })
+    }
+
+    fn end(&self, request: RequestId, group: &GroupId, extent: Extent) {
+        let turn = self.inner.turn.load(Ordering::Relaxed);
+        self.inner.ends.add(group, HoldEnd { request, extent, turn });
+        self.inner.flush_soon();
+    }
+}
+
+/// Whoever watches ends with it.
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.inner.stop.cancel();
+    }
+}
+
+impl Inner {
+    /// Fails while the server is away, so that nobody waits for it.
+    fn here(&self) -> Result<(), LinkError> {
+        match self.health.state() {
+            StoreState::Failing(cause) if self.health.is_away() => Err(LinkError::Away(cause)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first failure counts; whoever watches finds out more.
+    fn remember(&self, error: Option<&StoreError>) {
+        if let Some(error @ StoreError::Unavailable(_)) = error
+            && !self.health.is_away()
+        {
+            self.health.failed(error);
+        }
+    }
+
+    async fn reserve(self: &Arc<Self>, reservation: Reservation<'_>) -> Result<Verdict, StoreError> {
+        if !self.health.is_away() {
+            match self.reserve_there(&reservation).await {
+                Ok(verdict) => return Ok(verdict),
+                Err(error) => self.remember(Some(&error)),
+            }
+        }
+        if !self.settings.serves_alone {
+            self.here()?;
+        }
+        let judge = || self.known.reserve(&reservation);
+        match self.health.while_away(reservation.request, judge) {
+            Some(verdict) => Ok(verdict),
+            // It came back this moment.
+            None => self.reserve_there(&reservation).await,
+        }
+    }
+
+    async fn reserve_there(self: &Arc<Self>, reservation: &Reservation<'_>) -> Result<Verdict, StoreError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
+        let ends: Vec<Vec<HoldEnd>> =
+            reservation.groups.iter().map(|ask| self.ends.of(ask.group)).collect();
+        let command = reserving::reserve(reservation, turn, &ends, self.time);
+        self.hold_life_ms.store(reserving::life_ms(reservation.now, reservation.lapses_at), Ordering::Relaxed);
+        let mut unheard = Unheard { inner: self, reservation, turn, is_heard: false };
+        let reply: Vec<String> = self.link.ask(&command).await?;
+        for (ask, ends) in reservation.groups.iter().zip(&ends) {
+            self.ends.done(ask.group, ends);
+        }
+        let verdict = reserving::verdict(reservation, &reply)?;
+        unheard.is_heard = true;
+        if let Verdict::Admitted(held) = &verdict {
+            self.known.follow(reservation, held);
+        }
+        Ok(verdict)
+    }
+
+    /// Rows and sums first, bookings second, marks last: what the marks say is in all of them.
+    async fn apply(&self, batch: &[Entry]) -> Result<Vec<Booked>, StoreError> {
+        let _applying = self.applying.lock().await;
+        self.here()?;
+        let all: Vec<&Entry> = batch.iter().collect();
+        let marks = self.begin(&all).await?;
+        let is_new = |entry: &&Entry| marks.get(&entry.mark.writer()).is_none_or(|mark| *mark < entry.mark);
+        let new: Vec<&Entry> = all.into_iter().filter(is_new).collect();
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.link.ask_all(batch::facts(&new)).await?;
+        let moved = self.book(&new).await?;
+        let last = batch::last_marks(batch);
+        self.link.ask_patiently::<()>(&batch::finish(last.values())).await?;
+        self.note_applied(last);
+        Ok(moved)
+    }
+
+    /// Notes the hours; gives the marks, which must not be below what was applied before.
+    async fn begin(&self, batch: &[&Entry]) -> Result<BTreeMap<(u32, u32), Mark>, StoreError> {
+        let found: HashMap<String, String> = self.link.ask_patiently(&batch::begin(batch)).await?;
+        let mut marks = BTreeMap::new();
+        for (writer, value) in &found {
+            let mark = batch::mark(writer, value)?;
+            marks.insert(mark.writer(), mark);
+        }
+        self.compare(&marks)?;
+        Ok(marks)
+    }
+
+    /// Tells if the server lost what was applied; then what it has is the truth from now on.
+    fn compare(&self, marks: &BTreeMap<(u32, u32), Mark>) -> Result<(), StoreError> {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_older = applied.iter().any(|(writer, known)| marks.get(writer).is_none_or(|mark| mark < known));
+        if !is_older {
+            return Ok(());
+        }
+        tracing::warn!("the store came back older than it was; what it lacks is shipped again");
+        applied.clone_from(marks);
+        Err(StoreError::Older)
+    }
+
+    fn note_applied(&self, marks: BTreeMap<(u32, u32), Mark>) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        for (writer, mark) in marks {
+            applied.entry(writer).and_modify(|known| *known = (*known).max(mark)).or_insert(mark);
+        }
+    }
+
+    async fn book(&self, entries: &[&Entry]) -> Result<Vec<Booked>, StoreError> {
+        let settlements = batch::settlements(entries, |entry| self.groups_of(entry));
+        let mut commands = Vec::new();
+        let mut asked: Vec<usize> = Vec::new();
+        for (place, settlement) in settlements.iter().enumerate() {
+            let calls: Vec<_> = settlement.calls(last_end(entries), self.time).collect();
+            asked.extend(std::iter::repeat_n(place, calls.len()));
+            commands.extend(calls);
+        }
+        let replies: Vec<Value> = self.link.ask_all(commands).await?;
+        let mut moves: Vec<Vec<Booked>> = settlements.iter().map(|_| Vec::new()).collect();
+        for (place, reply) in asked.into_iter().zip(replies) {
+            moves[place].extend(batch::moved(&settlements[place].group, reply)?);
+        }
+        let mut all = Vec::new();
+        for (settlement, moves) in settlements.iter().zip(moves) {
+            let moves = batch::joined(moves);
+            let requests = settlement.requests();
+            self.ends.forget(&settlement.group, &requests);
+            let records = moves.iter().map(CounterRecord::of_booked).collect();
+            self.known.settle(&settlement.group, &Settlement { records, requests });
+            all.extend(moves);
+        }
+        for entry in entries {
+            drop(self.known.take_groups_of(entry.closed.request));
+        }
+        Ok(all)
+    }
+
+    /// Where an ended request holds something, besides where it books. What another process held is not known:
+    /// there it is looked for where it is likely.
+    fn groups_of(&self, Entry { mark, closed, .. }: &Entry) -> Vec<GroupId> {
+        let mut groups = self.known.groups_of(closed.request);
+        let is_own = mark.epoch == self.epoch.load(Ordering::Relaxed);
+        if groups.is_empty() && (!is_own || closed.end == End::Orphaned) {
+            groups.extend([GroupId::of_key(&closed.key), GroupId::of_all()]);
+            groups.extend(closed.account.iter().map(GroupId::of_account));
+        }
+        groups
+    }
+
+    async fn records(&self, kind: RecordKind) -> Result<Vec<Record>, StoreError> {
+        let found: BTreeMap<String, Vec<u8>> = self.link.ask_patiently(&records::all(kind)).await?;
+        found.iter().map(|(id, stored)| records::read(id, stored)).collect()
+    }
+
+    async fn write(&self, writes: &[Write]) -> Result<Vec<u64>, StoreError> {
+        let reply: Vec<u64> = self.link.ask_patiently(&records::write(writes)?).await?;
+        let (version, each) = records::written(&reply)?;
+        self.tidings.wrote(version);
+        Ok(each)
+    }
+}
+
+/// The last time that a batch knows of.
+fn last_end(entries: &[&Entry]) -> Timestamp {
+    entries.iter().map(|entry| entry.closed.closed_at).max().unwrap_or_default()
+}
+
+/// A reservation whose verdict was not heard: what it may hold all the same is given back.
+struct Unheard<'a, 'b> {
+    inner: &'a Arc<Inner>,
+    reservation: &'a Reservation<'b>,
+    turn: u64,
+    is_heard: bool,
+}
+
+impl Drop for Unheard<'_, '_> {
+    fn drop(&mut self) {
+        if self.is_heard {
+            return;
+        }
+        let (request, turn) = (self.reservation.request, self.turn);
+        for ask in self.reservation.groups {
+            self.inner.ends.add(ask.group, HoldEnd { request, extent: Extent::Everything, turn });
+        }
+        self.inner.flush_soon();
+    }
+}
+
+impl Store for Redis {
+    fn engine(&self) -> &'static str {
+        "redis"
+    }
+
+    fn state(&self) -> StoreState {
+        self.inner.health.state()
+    }
+
+    fn news(&self) -> Answer<'_, News> {
+        Box::pin(async { Ok(self.inner.tidings.next().await) })
+    }
+
+    fn records(&self, kind: RecordKind) -> Answer<'_, Vec<Record>> {
+        self.asking(self.inner.records(kind))
+    }
+
+    fn record(&self, kind: RecordKind, id: &str) -> Answer<'_, Option<Record>> {
+        let id = id.to_owned();
+        self.asking(async move {
+            let found: Option<Vec<u8>> = self.inner.link.ask_patiently(&records::one(kind, &id)).await?;
+            found.map(|stored| records::read(&id, &stored)).transpose()
+        })
+    }
+
+    fn write(&self, writes: Vec<Write>) -> Answer<'_, Vec<u64>> {
+        self.asking(async move { self.inner.write(&writes).await })
+    }
+
+    fn audit(&self, since: Option<Timestamp>, limit: usize) -> Answer<'_, Vec<AuditEntry>> {
+        self.asking(async move {
+            let found: Vec<Vec<u8>> = self.inner.link.ask_patiently(&records::audit(since, limit)).await?;
+            records::audit_entries(&found)
+        })
+    }
+
+    fn next_epoch(&self, seen: u64) -> Answer<'_, u64> {
+        self.asking(async move {
+            let mut command = script::Script::Epoch.call([name::EPOCH]);
+            command.arg(seen);
+            let epoch = self.inner.link.ask_patiently(&command).await?;
+            self.inner.epoch.store(epoch, Ordering::Relaxed);
+            Ok(epoch)
+        })
+    }
+
+    fn reserve<'a>(&'a self, reservation: Reservation<'a>) -> Answer<'a, Verdict> {
+        Box::pin(self.inner.reserve(reservation))
+    }
+
+    fn release(&self, request: RequestId, group: &GroupId) {
+        self.inner.known.release(request, group);
+        self.end(request, group, Extent::Leases);
+    }
+
+    fn give_back(&self, request: RequestId, group: &GroupId) {
+        self.inner.known.give_back(request, group);
+        self.end(request, group, Extent::Everything);
+    }
+
+    fn renew_holds(&self, now: Timestamp, until: Timestamp) -> Answer<'_, ()> {
+        self.inner.known.renew_holds(until);
+        self.asking(self.inner.renew(now, until))
+    }
+
+    fn standings<'a>(
+        &'a self,
+        group: &'a GroupId,
+        counters: &'a [CounterAsk],
+        now: Timestamp,
+    ) -> Answer<'a, Vec<Standing>> {
+        self.asking(async move {
+            let ends = self.inner.ends.of(group);
+            let command = reserving::standings(group, counters, now, &ends, self.inner.time);
+            let reply: Vec<String> = self.inner.link.ask_patiently(&command).await?;
+            self.inner.ends.done(group, &ends);
+            Ok(reserving::all_standings(counters, &reply)?)
+        })
+    }
+
+    fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, Vec<Booked>> {
+        self.asking(async move { self.inner.apply(&batch).await })
+    }
+
+    fn marks(&self) -> Answer<'_, Vec<Mark>> {
+        self.asking(async {
+            let marks = self.inner.marks().await?;
+            self.inner.note_applied(marks.clone());
+            Ok(marks.into_values().collect())
+        })
+    }
+
+    fn rows(&self, query: RowQuery) -> Answer<'_, Vec<Closed>> {
+        self.asking(async move { ledger::rows(&self.inner.link, &query).await })
+    }
+
+    fn rollups(&self, query: RollupQuery) -> Answer<'_, Vec<(RollupKey, Rollup)>> {
+        self.asking(async move { ledger::rollups(&self.inner.link, &query).await })
+    }
+
+    fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64> {
+        self.asking(async move { ledger::prune(&self.inner.link, rows_before, rollups_before).await })
+    }
+}

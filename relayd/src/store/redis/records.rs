@@ -1,0 +1,81 @@
+//! Records, the audit log and epochs.
+
+use redis::Cmd;
+use shared::admin::AuditEntry;
+use shared::domain::Timestamp;
+
+use super::name;
+use super::script::Script;
+use crate::store::{Record, RecordKind, StoreError, Write};
+
+/// All records of a kind.
+pub(super) fn all(kind: RecordKind) -> Cmd {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(name::records(kind));
+    command
+}
+
+/// One record.
+pub(super) fn one(kind: RecordKind, id: &str) -> Cmd {
+    let mut command = redis::cmd("HGET");
+    command.arg(name::records(kind)).arg(id);
+    command
+}
+
+/// Changes, all or none.
+pub(super) fn write(writes: &[Write]) -> Result<Cmd, StoreError> {
+    let keys = [name::VERSION, name::CHANGES, name::AUDIT, name::AUDITED];
+    let mut command = Script::Write.call(keys.into_iter().chain(name::KINDS.map(name::records)).collect::<Vec<_>>());
+    for Write { kind, id, expected, value, audit } in writes {
+        let place = name::KINDS.iter().position(|known| known == kind).unwrap_or_default();
+        let expected = expected.map_or_else(String::new, |version| version.to_string());
+        command.arg(place + 1).arg(id).arg(expected);
+        command.arg(if value.is_some() { "w" } else { "d" }).arg(value.as_deref().unwrap_or_default());
+        let (entry, at) = match audit {
+            Some(entry) => {
+                let json = serde_json::to_vec(entry).map_err(|error| damaged("audit entry", error))?;
+                (json, entry.at.as_millis())
+            }
+            None => (Vec::new(), 0),
+        };
+        command.arg(entry).arg(at);
+    }
+    Ok(command)
+}
+
+/// What [`Script::Write`] said: the version of the records and those of each, or that somebody was faster.
+pub(super) fn written(reply: &[u64]) -> Result<(u64, Vec<u64>), StoreError> {
+    match reply {
+        [] | [0, ..] => Err(StoreError::Changed),
+        [version, each @ ..] => Ok((*version, each.to_vec())),
+    }
+}
+
+/// The latest audit entries.
+pub(super) fn audit(since: Option<Timestamp>, limit: usize) -> Cmd {
+    let since = since.map_or_else(|| "-inf".to_owned(), |since| since.as_millis().to_string());
+    let mut command = redis::cmd("ZREVRANGEBYSCORE");
+    command.arg(name::AUDIT).arg("+inf").arg(since).arg("LIMIT").arg(0).arg(limit);
+    command
+}
+
+/// Reads audit entries, each behind its number.
+pub(super) fn audit_entries(found: &[Vec<u8>]) -> Result<Vec<AuditEntry>, StoreError> {
+    const NUMBER_DIGITS: usize = 20;
+    let read = |entry: &Vec<u8>| serde_json::from_slice(entry.get(NUMBER_DIGITS..).unwrap_or_default());
+    found.iter().map(read).collect::<Result<_, _>>().map_err(|error| damaged("audit entry", error))
+}
+
+/// Reads a record: its version, a blank, its value.
+pub(super) fn read(id: &str, stored: &[u8]) -> Result<Record, StoreError> {
+    let blank = stored.iter().position(|byte| *byte == b' ');
+    let (version, value) = blank
+        .and_then(|blank| Some((std::str::from_utf8(&stored[..blank]).ok()?, &stored[blank + 1..])))
+        .ok_or_else(|| damaged("record", "it has no version"))?;
+    let version = version.parse().map_err(|error| damaged("record", error))?;
+    Ok(Record { id: id.to_owned(), version, value: value.to_vec() })
+}
+
+fn damaged(what: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Damaged { what, source: source.into() }
+}

@@ -50,7 +50,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
     // What a reply means for its account is said in the scheduler's words.
     ("provider", &["protocol", "scheduler", "percent"]),
     // The names of counters, which are plain values.
-    ("store", &["limits"]),
+    ("store", &["limits", "causes"]),
     // What a mistyped setting may mean.
     ("config", &["near"]),
     ("clock", &[]),

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::config::Config;
+use crate::config::{Config, StoreUrl};
 use crate::keyfile::{self, KeyFileError};
+use crate::store::redis;
 use crate::upstream::{self, TlsError};
 
 /// Why a daemon of this configuration would not start, or not with what was named.
@@ -12,15 +13,22 @@ pub enum CheckError {
     /// An authority's certificate cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The store's server cannot be asked.
+    #[error(transparent)]
+    StoreClient(#[from] redis::ClientError),
     /// There is no sealing key where it should be.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
 }
 
-/// Reads the certificates and the sealing key. A data folder that is not there yet lacks nothing; without one, only
+/// Reads the certificates, the store's password and the sealing key. A data folder that is not there yet lacks nothing; without one, only
 /// what the configuration names is looked at.
 pub fn check(config: &Config, data: Option<&Path>) -> Result<(), CheckError> {
     upstream::Shared::load(&config.upstream.extra_ca)?;
+    let store = &config.store;
+    if let StoreUrl::Redis(url) = &store.url {
+        redis::client(url, store.password_file(), store.ca_file())?;
+    }
     let has_store = data.is_some_and(|data| data.join("store").exists());
     match (config.secrets.named_sealing_key_file(), data) {
         (Some(file), _) => {

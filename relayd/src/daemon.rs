@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use shared::crypto::{CryptoError, Sealer};
 use shared::domain::{Delay, Family, QueueBounds};
+use shared::redact::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use crate::admin::{About, Admin, Socket, SocketError, Upkeep};
 use crate::auth::Throttle;
 use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat, Queue, StoreUrl, Unpriced};
+use crate::config::{Config, LogFormat, OnFailure, Queue, StoreUrl, Unpriced};
 use crate::directory::{Directory, DirectoryError, Sessions};
 use crate::events::Events;
 use crate::jobs;
@@ -30,6 +31,7 @@ use crate::relay::{self, BodyBudget, DrainBounds, Drains, Queueing, Relay};
 use crate::scheduler::health::Cooldowns;
 use crate::server::{self, Connections, RequestIds};
 use crate::store::embedded::Embedded;
+use crate::store::redis::{self, Redis};
 use crate::store::{Store, StoreError};
 use crate::upstream::{self, TlsError, Upstream};
 use crate::workers::{self, Crew, Fleet, WorkerError};
@@ -64,6 +66,9 @@ pub enum RunError {
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Store(#[from] StoreError),
+    /// The store's server cannot be asked.
+    #[error(transparent)]
+    StoreClient(#[from] redis::ClientError),
     /// What the store holds cannot be used.
     #[error("what the store holds cannot be used")]
     Directory(#[from] DirectoryError),
@@ -129,8 +134,8 @@ impl Daemon {
         let data = &options.data;
         make_folder(data)?;
         let socket = admin_socket(data)?;
-        let (store, directory) = open_store(config, data).await?;
         let node = node_number(data)?;
+        let (store, directory) = open_store(config, data, node).await?;
         let (watch, moved) = mpsc::channel(budgets::WAITING_MAX);
         let (ledger, lanes) = start_ledger(config, data, node, store.clone(), &clock, watch).await?;
         let ledger = Arc::new(ledger);
@@ -143,7 +148,7 @@ impl Daemon {
         let (attendants, upkeep) = (TaskTracker::new(), Upkeep::default());
         let budgets = Budgets { directory: directory.clone(), events: events.clone(), clock: clock.clone() };
         let admin = Admin {
-            directory,
+            directory: directory.clone(),
             events,
             ledger: ledger.clone(),
             clock: clock.clone(),
@@ -170,6 +175,7 @@ impl Daemon {
         }
         let crew = workers::start(&fleet, lanes, &listeners)?;
         attendants.spawn(socket.serve(Arc::new(admin), end.clone()));
+        attendants.spawn(jobs::follow(store.clone(), directory, ledger.clone(), end.clone()));
         attendants.spawn(jobs::run(store, clock, jobs::Settings::of(config), upkeep, end.clone()));
         attendants.spawn(budgets.run(moved, end.clone()));
         attendants.close();
@@ -220,19 +226,42 @@ fn fleet(config: &Config, clock: Clock, directory: Arc<Directory>) -> Result<Fle
     })
 }
 
-async fn open_store(config: &Config, data: &Path) -> Result<(Arc<dyn Store>, Arc<Directory>), RunError> {
-    let folder = data.join("store");
-    let key = keyfile::load(&config.secrets.sealing_key_file(data), folder.exists())?;
-    let store: Arc<dyn Store> = match config.store.url {
+async fn open_store(
+    config: &Config,
+    data: &Path,
+    node: u32,
+) -> Result<(Arc<dyn Store>, Arc<Directory>), RunError> {
+    let (folder, id_file) = (data.join("store"), data.join("store-id"));
+    let is_known = folder.exists() || id_file.exists();
+    let key = keyfile::load(&config.secrets.sealing_key_file(data), is_known)?;
+    let store: Arc<dyn Store> = match &config.store.url {
         StoreUrl::Embedded => {
             make_folder(&folder)?;
             Arc::new(Embedded::open(&folder)?)
         }
+        StoreUrl::Redis(url) => Arc::new(Redis::open(redis_settings(config, url, node, id_file)?).await?),
     };
     let sessions = Sessions::new(config.affinity.ttl_ms.duration(), config.affinity.sessions_max);
     let zone = config.limits.zone.clone();
     let directory = Directory::load(store.clone(), Sealer::new(&key), sessions, zone).await?;
     Ok((store, Arc::new(directory)))
+}
+
+fn redis_settings(
+    config: &Config,
+    url: &Secret,
+    node: u32,
+    id_file: PathBuf,
+) -> Result<redis::Settings, RunError> {
+    let store = &config.store;
+    Ok(redis::Settings {
+        client: redis::client(url, store.password_file(), store.ca_file())?,
+        connect_timeout: store.connect_timeout_ms.duration(),
+        timeout: store.timeout_ms.duration(),
+        serves_alone: store.on_failure == OnFailure::Serve,
+        node,
+        id_file,
+    })
 }
 
 async fn start_ledger(

@@ -7,10 +7,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Upkeep;
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::Store;
+use crate::directory::Directory;
+use crate::ledger::Ledger;
+use crate::store::{News, Store};
 
+/// How long after a failure the next news are waited for.
+const RETRY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Settings of the jobs.
@@ -58,6 +63,30 @@ pub(crate) async fn run(
                 let turn = upkeep.try_lock();
                 if turn.is_ok() { prune_once(&*store, &clock, settings).await }
             }
+        }
+    }
+}
+
+/// Follows what the store learns by itself, until told to end.
+pub(crate) async fn follow(
+    store: Arc<dyn Store>,
+    directory: Arc<Directory>,
+    ledger: Arc<Ledger>,
+    end: CancellationToken,
+) {
+    loop {
+        let news = tokio::select! {
+            () = end.cancelled() => return,
+            news = store.news() => news,
+        };
+        let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match news {
+            Ok(News::Changed) => directory.reload().await.map_err(Into::into),
+            Ok(News::Lost) => ledger.ship_again().await.map_err(Into::into),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = result {
+            tracing::warn!(error = %Causes(&*error), "what the store told could not be followed");
+            tokio::time::sleep(RETRY).await;
         }
     }
 }

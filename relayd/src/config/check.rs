@@ -51,7 +51,15 @@ type Bounded = (&'static str, u64, u64, u64);
 
 /// Every number of the configuration.
 pub(super) fn numbers(config: &Config) -> Vec<Bounded> {
-    [server(config).as_slice(), &calls(config), &rests(config), &waits(config), &records(config)].concat()
+    [
+        server(config).as_slice(),
+        &calls(config),
+        &rests(config),
+        &waits(config),
+        &records(config),
+        &store(config),
+    ]
+    .concat()
 }
 
 fn server(config: &Config) -> [Bounded; 11] {
@@ -129,6 +137,14 @@ fn waits(config: &Config) -> [Bounded; 6] {
         ("disconnect.drain_ms", disconnect.drain_ms.get(), 1, DAY_MS),
         ("disconnect.drain_tokens_max", disconnect.drain_tokens_max, 1, 1_000_000_000),
         ("disconnect.drain_bytes_max", disconnect.drain_bytes_max, KIB, 4 * GIB),
+    ]
+}
+
+fn store(config: &Config) -> [Bounded; 2] {
+    let store = &config.store;
+    [
+        ("store.connect_timeout_ms", store.connect_timeout_ms.get(), 10, 60 * SECOND_MS),
+        ("store.timeout_ms", store.timeout_ms.get(), 10, 60 * SECOND_MS),
     ]
 }
 

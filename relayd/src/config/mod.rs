@@ -22,7 +22,7 @@ pub use section::{
     Affinity, Auth, Disconnect, Failover, Health, Journal, Ledger, Limits, Log, Queue, Rates, Secrets,
     Server, Store, Upstream,
 };
-pub use value::{Cors, LogFormat, Network, StoreUrl, Unpriced};
+pub use value::{Cors, LogFormat, Network, OnFailure, StoreUrl, Unpriced};
 
 /// Every setting of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Writes every setting as TOML that [`Config::load`] reads back to the same. Numbers that TOML cannot write
+    /// Writes every setting as TOML that [`Config::load`] reads back to the same, but for a password. Numbers that TOML cannot write
     /// do not pass the bounds, so this always succeeds for what was loaded.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shared::domain::{OnDisconnect, Zone};
 
-use super::value::{Cors, LogFormat, LogLevel, Millis, Network, Rate, StoreUrl, Unpriced};
+use super::value::{Cors, LogFormat, LogLevel, Millis, Network, OnFailure, Rate, StoreUrl, Unpriced};
 
 const MIB: usize = 1024 * 1024;
 const MINUTE_MS: u64 = 60_000;
@@ -256,11 +256,46 @@ impl Default for Ledger {
 }
 
 /// `[store]`: where what must last is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// Which store.
     pub url: StoreUrl,
+    /// The file with the password of a server; empty for none, or for the one in the URL.
+    password_file: PathBuf,
+    /// PEM file of the authority that a server's certificate is signed by; empty for the public ones.
+    ca_file: PathBuf,
+    /// Time for a connection to a server.
+    pub connect_timeout_ms: Millis,
+    /// Time for a server's answer that a call waits for.
+    pub timeout_ms: Millis,
+    /// What becomes of calls while a server is away.
+    pub on_failure: OnFailure,
+}
+
+impl Store {
+    /// The file with the password.
+    pub fn password_file(&self) -> Option<&Path> {
+        Some(self.password_file.as_path()).filter(|file| !file.as_os_str().is_empty())
+    }
+
+    /// The file with the authority's certificate.
+    pub fn ca_file(&self) -> Option<&Path> {
+        Some(self.ca_file.as_path()).filter(|file| !file.as_os_str().is_empty())
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: StoreUrl::default(),
+            password_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            connect_timeout_ms: Millis::new(2_000),
+            timeout_ms: Millis::new(1_000),
+            on_failure: OnFailure::default(),
+        }
+    }
 }
 
 /// `[log]`: what the daemon writes about itself.

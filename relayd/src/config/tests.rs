@@ -155,9 +155,9 @@ fn refusals_of_values_say_where_and_what_would_be_right() {
             "relayd.toml:2: log.requests: invalid type: string \"yes\", expected a boolean; the default is false",
         ),
         (
-            "[store]\nurl = \"redis://localhost\"\n",
-            "relayd.toml:2: store.url: this version has one store, which is called \"embedded\"; \
-             the default is \"embedded\"",
+            "[store]\nurl = \"mysql://localhost\"\n",
+            "relayd.toml:2: store.url: must be \"embedded\", or a URL such as \"redis://127.0.0.1:6379/0\" \
+             (\"rediss://\" for TLS); the default is \"embedded\"",
         ),
         (
             "[server]\ncors = true\n",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use shared::domain::Multiplier;
+use shared::redact::Secret;
 
 /// A time in milliseconds, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -136,33 +137,70 @@ impl From<Rate> for String {
     }
 }
 
-/// Where what must last is kept.
+/// What becomes of calls while the store is away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// They are judged by what this process knows.
+    #[default]
+    Serve,
+    /// Those that a limit holds for are refused.
+    Refuse,
+}
+
+/// Where what must last is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum StoreUrl {
     /// In files of the data folder.
     #[default]
     Embedded,
+    /// On a Redis or Valkey server: its URL, which may hold a password.
+    Redis(Secret),
 }
 
 /// The URL names no store of this version.
 #[derive(Debug, thiserror::Error)]
-#[error("this version has one store, which is called \"embedded\"")]
+#[error("must be \"embedded\", or a URL such as \"redis://127.0.0.1:6379/0\" (\"rediss://\" for TLS)")]
 pub struct NoStore;
+
+impl StoreUrl {
+    const SCHEMES: [&str; 3] = ["redis://", "rediss://", "redis+unix://"];
+}
 
 impl TryFrom<String> for StoreUrl {
     type Error = NoStore;
 
     fn try_from(url: String) -> Result<Self, NoStore> {
-        if url == "embedded" { Ok(Self::Embedded) } else { Err(NoStore) }
+        match url.as_str() {
+            "embedded" => Ok(Self::Embedded),
+            _ if Self::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) => {
+                Ok(Self::Redis(Secret::new(url)))
+            }
+            _ => Err(NoStore),
+        }
     }
 }
 
+/// As it is shown: without the password.
 impl From<StoreUrl> for String {
     fn from(url: StoreUrl) -> Self {
         match url {
             StoreUrl::Embedded => "embedded".to_owned(),
+            StoreUrl::Redis(url) => without_password(url.expose()),
         }
+    }
+}
+
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:***@{host}{}", &rest[authority.len()..])
+        }
+        None => url.to_owned(),
     }
 }
 

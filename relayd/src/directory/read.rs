@@ -27,6 +27,17 @@ enum Damage {
 }
 
 impl Directory {
+    /// Reads everything again, prices too, because somebody else changed something.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read, or what it holds cannot be used; what was known stays in force.
+    pub async fn reload(&self) -> Result<(), DirectoryError> {
+        let _changing = self.change().await;
+        self.refresh().await?;
+        self.refresh_prices().await
+    }
+
     /// Reads everything again. Health and load of accounts that were known stay with them.
     pub(super) async fn refresh(&self) -> Result<(), DirectoryError> {
         let before = self.snapshot();

@@ -133,6 +133,15 @@ impl Ledger {
         self.shipper.hold().await
     }
 
+    /// Ships again what the store has lost.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::flush`].
+    pub async fn ship_again(&self) -> Result<(), LedgerError> {
+        self.shipper.ship_again().await
+    }
+
     /// How the ledger is.
     pub fn view(&self) -> LedgerView {
         let behind = |(lane, position): (&Arc<Lane>, u64)| lane.last_sequence().saturating_sub(position);

@@ -37,7 +37,9 @@ const STACK_BYTES: usize = 1 << 20;
 enum Request {
     /// To bring everything that was appended to the store.
     Flush(Reply<()>),
-    /// The same, and to ship nothing more until the hold is dropped.
+    /// The same, from where the store says it is: it has lost something.
+    ShipAgain(Reply<()>),
+    /// To flush, and to ship nothing more until the hold is dropped.
     Hold(Reply<Held>),
 }
 
@@ -96,6 +98,11 @@ impl Shipper {
         self.ask(Request::Flush).await
     }
 
+    /// Does so from where the store says it is.
+    pub(super) async fn ship_again(&self) -> Result<(), LedgerError> {
+        self.ask(Request::ShipAgain).await
+    }
+
     /// Syncs and ships everything that was appended until now, and nothing more while the hold lives.
     pub(super) async fn hold(&self) -> Result<Held, LedgerError> {
         self.ask(Request::Hold).await
@@ -151,8 +158,10 @@ struct Run {
     reader: FrameReader,
     kept: VecDeque<Shipped>,
     positions: Positions,
-    /// The store failed: it may come back older than it was.
+    /// The store failed.
     is_failing: bool,
+    /// The store may have less than was shipped to it: it failed, or is known to have lost something.
+    is_behind: bool,
     retry: Duration,
     started: Instant,
 }
@@ -167,6 +176,7 @@ impl Run {
             kept: VecDeque::new(),
             positions,
             is_failing: false,
+            is_behind: false,
             retry: RETRY_MIN,
             started: Instant::now(),
         }
@@ -203,11 +213,12 @@ impl Run {
     }
 
     async fn serve(&mut self, request: Request, asked: &mut mpsc::Receiver<Request>) {
+        self.is_behind |= matches!(request, Request::ShipAgain(_));
         let flushed = self.flush().await;
         self.tidy();
         // Whoever asked may have gone.
         match (request, flushed) {
-            (Request::Flush(reply), flushed) => drop(reply.send(flushed)),
+            (Request::Flush(reply) | Request::ShipAgain(reply), flushed) => drop(reply.send(flushed)),
             (Request::Hold(reply), Err(error)) => drop(reply.send(Err(error))),
             (Request::Hold(reply), Ok(())) => {
                 let (held, released) = Held::new();
@@ -233,6 +244,7 @@ impl Run {
                 self.retry = RETRY_MIN;
             }
             Err(error) => {
+                self.is_behind = true;
                 if !std::mem::replace(&mut self.is_failing, true) {
                     error!(error = %Causes(error), "the ledger does not reach the store");
                 }
@@ -243,9 +255,10 @@ impl Run {
     }
 
     async fn try_ship(&mut self) -> Result<(), LedgerError> {
-        if self.is_failing {
+        if self.is_behind {
             let marks = self.cargo.delivery.store.marks().await?;
             self.rewind(&marks);
+            self.is_behind = false;
         }
         loop {
             let (mut batch, mut passed) = (Batch::default(), Vec::new());

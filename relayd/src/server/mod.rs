@@ -161,18 +161,20 @@ impl Server {
         Ok(auth::authenticate(directory, &self.throttle, presented, asked.now).await?)
     }
 
-    /// 503 while calls cannot be booked, so that a balancer looks elsewhere. While only the store fails, calls
-    /// are served: the journal keeps them until it is back.
+    /// 503 while calls cannot be booked or judged, so that a balancer looks elsewhere. While the store fails and
+    /// calls are served without it, the journal keeps them until it is back.
     fn health(&self) -> Response<ReplyBody> {
-        let store = match self.worker.relay.directory.store().state() {
+        let engine = self.worker.relay.directory.store();
+        let store = match engine.state() {
             StoreState::Ok => "ok".to_owned(),
             StoreState::Failing(cause) => cause,
         };
         let refusal = self.worker.lane.refusal();
-        let (status, word) = match refusal {
-            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
-            None if store != "ok" => (StatusCode::OK, "degraded"),
-            None => (StatusCode::OK, "ok"),
+        let (status, word) = match (refusal, store.as_str()) {
+            (Some(_), _) => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
+            (None, "ok") => (StatusCode::OK, "ok"),
+            (None, _) if engine.serves() => (StatusCode::OK, "degraded"),
+            (None, _) => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
         };
         let journal = refusal.unwrap_or("ok");
         let mut response = json(&serde_json::json!({

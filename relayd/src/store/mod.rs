@@ -295,6 +295,11 @@ pub trait Store: Send + Sync + 'static {
     /// How the last operation that wrote went.
     fn state(&self) -> StoreState;
 
+    /// Whether calls can be judged now, by the store or without it.
+    fn serves(&self) -> bool {
+        true
+    }
+
     /// Waits for news; those that come while nobody waits are told to the next who does. A store that nobody else
     /// can reach has none.
     fn news(&self) -> Answer<'_, News> {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Provenance, RequestId, ServiceTier, Usage};
 
-use super::{CONCURRENT, Holds, IN_TOTAL, NODE, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id};
+use super::{
+    CONCURRENT, Holds, IN_TOTAL, NODE, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id,
+};
 use crate::store::{
     Booked, Closed, End, Entry, GivenUp, Mark, Rollup, RollupKey, RollupQuery, RowQuery, Span, Standing,
     StoreState,

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{
-    CONCURRENT, Counter, Holds, IN_TOTAL, LAPSE_MS, PER_MINUTE, Subject, ask, at, booking, closed, entry, request_id,
+    CONCURRENT, Counter, Holds, IN_TOTAL, LAPSE_MS, PER_MINUTE, Subject, ask, at, booking, closed, entry,
+    request_id,
 };
 use crate::store::{CounterAsk, Entry, Held, Verdict};
 

@@ -54,7 +54,7 @@ impl Tidings {
     pub(super) fn wrote(&self, version: u64) {
         let before = version.saturating_sub(1);
         // Otherwise the next look tells.
-        drop(self.version.compare_exchange(before, version, Ordering::Relaxed, Ordering::Relaxed));
+        let _ = self.version.compare_exchange(before, version, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn found(&self, version: u64) {

@@ -55,7 +55,8 @@ async fn collect(
 ) -> Result<(), StoreError> {
     let [list, _] = name::rows(hour);
     while !span.is_empty() && rows.len() < query.limit {
-        let page = if query.key.is_some() || query.account.is_some() { PAGE } else { query.limit - rows.len() };
+        let page =
+            if query.key.is_some() || query.account.is_some() { PAGE } else { query.limit - rows.len() };
         let page = page.min(PAGE);
         let mut command = redis::cmd("ZREVRANGEBYLEX");
         add_range(&mut command, &list, span);
@@ -97,7 +98,10 @@ fn add_range(command: &mut Cmd, list: &str, span: IdSpan) {
 }
 
 /// Hourly sums, in the order of their keys.
-pub(super) async fn rollups(link: &Link, query: &RollupQuery) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+pub(super) async fn rollups(
+    link: &Link,
+    query: &RollupQuery,
+) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
     let since = query.since.map_or_else(|| "-inf".to_owned(), |since| since.as_millis().to_string());
     let until = query.until.map_or_else(|| "+inf".to_owned(), |until| format!("({}", until.as_millis()));
     let mut command = redis::cmd("ZRANGEBYSCORE");

@@ -18,15 +18,15 @@ mod sums;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ahash::RandomState;
 use redis::Value;
 use shared::admin::AuditEntry;
 use shared::domain::{RequestId, Timestamp};
+use shared::redact::Secret;
 use tokio_util::sync::CancellationToken;
 
 use self::ends::{Extent, HoldEnd, HoldEnds};
@@ -55,6 +55,54 @@ pub struct Settings {
     pub node: u32,
     /// The file that remembers which store this node uses.
     pub id_file: PathBuf,
+}
+
+/// Why no server can be reached by these settings, whatever it does.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL names no server.
+    #[error("store.url names no server: {}", .0.to_string())]
+    Url(redis::RedisError),
+    /// A file cannot be read.
+    #[error("{key} cannot be read: {}", .path.display())]
+    File {
+        /// The setting.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What connects to the server at a URL.
+///
+/// # Errors
+///
+/// The URL or a file is of no use.
+pub fn client(
+    url: &Secret,
+    password: Option<&Path>,
+    ca: Option<&Path>,
+) -> Result<redis::Client, ClientError> {
+    let read = |key, path: &Path| {
+        std::fs::read(path).map_err(|source| ClientError::File { key, path: path.to_owned(), source })
+    };
+    let mut info = redis::IntoConnectionInfo::into_connection_info(url.expose()).map_err(ClientError::Url)?;
+    if let Some(path) = password {
+        let password = read("store.password_file", path)?;
+        let settings = info.redis_settings().clone();
+        info = info.set_redis_settings(settings.set_password(String::from_utf8_lossy(&password).trim()));
+    }
+    let client = match ca {
+        Some(path) => {
+            let root_cert = Some(read("store.ca_file", path)?);
+            redis::Client::build_with_tls(info, redis::TlsCertificates { client_tls: None, root_cert })
+        }
+        None => redis::Client::open(info),
+    };
+    client.map_err(ClientError::Url)
 }
 
 /// The engine.
@@ -183,10 +231,10 @@ impl Inner {
 
     async fn reserve_there(self: &Arc<Self>, reservation: &Reservation<'_>) -> Result<Verdict, StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
-        let ends: Vec<Vec<HoldEnd>> =
-            reservation.groups.iter().map(|ask| self.ends.of(ask.group)).collect();
+        let ends: Vec<Vec<HoldEnd>> = reservation.groups.iter().map(|ask| self.ends.of(ask.group)).collect();
         let command = reserving::reserve(reservation, turn, &ends, self.time);
-        self.hold_life_ms.store(reserving::life_ms(reservation.now, reservation.lapses_at), Ordering::Relaxed);
+        self.hold_life_ms
+            .store(reserving::life_ms(reservation.now, reservation.lapses_at), Ordering::Relaxed);
         let mut unheard = Unheard { inner: self, reservation, turn, is_heard: false };
         let reply: Vec<String> = self.link.ask(&command).await?;
         for (ask, ends) in reservation.groups.iter().zip(&ends) {
@@ -234,7 +282,8 @@ impl Inner {
     /// Tells if the server lost what was applied; then what it has is the truth from now on.
     fn compare(&self, marks: &BTreeMap<(u32, u32), Mark>) -> Result<(), StoreError> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_older = applied.iter().any(|(writer, known)| marks.get(writer).is_none_or(|mark| mark < known));
+        let is_older =
+            applied.iter().any(|(writer, known)| marks.get(writer).is_none_or(|mark| mark < known));
         if !is_older {
             return Ok(());
         }
@@ -337,6 +386,10 @@ impl Store for Redis {
 
     fn state(&self) -> StoreState {
         self.inner.health.state()
+    }
+
+    fn serves(&self) -> bool {
+        self.inner.settings.serves_alone || !self.inner.health.is_away()
     }
 
     fn news(&self) -> Answer<'_, News> {

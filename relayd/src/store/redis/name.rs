@@ -32,13 +32,8 @@ pub(super) const ROW_HOURS: &str = "relayd:{store}:row-hours";
 pub(super) const SUM_HOURS: &str = "relayd:{store}:sum-hours";
 
 /// Kinds of records, in the order in which scripts know them.
-pub(super) const KINDS: [RecordKind; 5] = [
-    RecordKind::Key,
-    RecordKind::Account,
-    RecordKind::Limits,
-    RecordKind::Price,
-    RecordKind::Setting,
-];
+pub(super) const KINDS: [RecordKind; 5] =
+    [RecordKind::Key, RecordKind::Account, RecordKind::Limits, RecordKind::Price, RecordKind::Setting];
 
 /// The records of a kind.
 pub(super) const fn records(kind: RecordKind) -> &'static str {

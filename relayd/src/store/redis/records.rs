@@ -25,7 +25,8 @@ pub(super) fn one(kind: RecordKind, id: &str) -> Cmd {
 /// Changes, all or none.
 pub(super) fn write(writes: &[Write]) -> Result<Cmd, StoreError> {
     let keys = [name::VERSION, name::CHANGES, name::AUDIT, name::AUDITED];
-    let mut command = Script::Write.call(keys.into_iter().chain(name::KINDS.map(name::records)).collect::<Vec<_>>());
+    let mut command =
+        Script::Write.call(keys.into_iter().chain(name::KINDS.map(name::records)).collect::<Vec<_>>());
     for Write { kind, id, expected, value, audit } in writes {
         let place = name::KINDS.iter().position(|known| known == kind).unwrap_or_default();
         let expected = expected.map_or_else(String::new, |version| version.to_string());

@@ -129,7 +129,8 @@ pub(super) fn standings(
 pub(super) fn verdict(reservation: &Reservation<'_>, reply: &[String]) -> Result<Verdict, LinkError> {
     let (first, rest) = reply.split_first().ok_or(LinkError::Unexpected)?;
     let refused: usize = parse(first)?;
-    let all = || reservation.groups.iter().flat_map(|ask| ask.counters.iter().map(|counter| (ask.group, counter)));
+    let all =
+        || reservation.groups.iter().flat_map(|ask| ask.counters.iter().map(|counter| (ask.group, counter)));
     if let Some(place) = refused.checked_sub(1) {
         let (group, ask) = all().nth(place).ok_or(LinkError::Unexpected)?;
         let standing = standing(rest, ask.window)?;

@@ -54,7 +54,10 @@ static SCRIPTS: LazyLock<Vec<redis::Script>> =
 
 impl Script {
     /// A call of it, to which the arguments are still to be added.
-    pub(super) fn call<K: AsRef<[u8]>>(self, keys: impl IntoIterator<Item = K, IntoIter: ExactSizeIterator>) -> Cmd {
+    pub(super) fn call<K: AsRef<[u8]>>(
+        self,
+        keys: impl IntoIterator<Item = K, IntoIter: ExactSizeIterator>,
+    ) -> Cmd {
         let keys = keys.into_iter();
         let mut command = redis::cmd("EVALSHA");
         command.arg(SCRIPTS[self as usize].get_hash()).arg(keys.len());

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::admin::{self, CallError};
 use super::client::Client;
+use super::redis::RedisServer;
 
 const START_MAX: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -55,6 +56,9 @@ pub mod setting {
     pub const DRAIN_MS: Name = ("disconnect", "drain_ms");
     pub const DRAIN_TOKENS_MAX: Name = ("disconnect", "drain_tokens_max");
     pub const DRAIN_BYTES_MAX: Name = ("disconnect", "drain_bytes_max");
+    pub const STORE_URL: Name = ("store", "url");
+    pub const STORE_TIMEOUT_MS: Name = ("store", "timeout_ms");
+    pub const STORE_ON_FAILURE: Name = ("store", "on_failure");
     pub const LOG_FILE: Name = ("log", "file");
     pub const LOG_FILE_BYTES_MAX: Name = ("log", "file_bytes_max");
     pub const LOG_FILES_MAX: Name = ("log", "files_max");
@@ -69,9 +73,17 @@ pub mod setting {
 pub struct Setup {
     settings: BTreeMap<String, String>,
     data: Option<Arc<TempDir>>,
+    has_redis: bool,
+    redis: Option<RedisServer>,
 }
 
 impl Setup {
+    /// With a Redis server of its own as the store.
+    pub fn on_redis(mut self) -> Self {
+        self.has_redis = true;
+        self
+    }
+
     /// Makes a setting, written as in the environment.
     pub fn set(mut self, (section, key): setting::Name, value: impl Copy + Display) -> Self {
         let name = format!("RELAYD__{}__{}", section.to_uppercase(), key.to_uppercase());
@@ -82,10 +94,20 @@ impl Setup {
     pub async fn start(mut self) -> Daemon {
         let data = self.data.get_or_insert_with(|| Arc::new(temporary_folder()));
         let data = Arc::clone(data);
+        if (self.has_redis || all_on_redis()) && self.redis.is_none() {
+            let server = RedisServer::start(&data.path().join("redis"));
+            self = self.set(setting::STORE_URL, server.url().as_str());
+            self.redis = Some(server);
+        }
         let mut process = spawn(data.path(), &self.settings);
         let address = ready(&mut process, &socket(data.path())).await;
         Daemon { setup: self, data, process, address }
     }
+}
+
+/// Every test's daemon has a Redis server as its store: the whole suite shows that the stores are alike.
+pub fn all_on_redis() -> bool {
+    std::env::var_os("RELAYD_TEST_STORE").is_some_and(|store| store == "redis")
 }
 
 /// A folder that is removed when dropped. Its name is short: a Unix socket's path has at most 107 bytes.
@@ -203,6 +225,11 @@ pub struct Daemon {
 impl Daemon {
     pub async fn start() -> Self {
         Setup::default().start().await
+    }
+
+    /// The server that is its store.
+    pub fn redis(&self) -> &RedisServer {
+        self.setup.redis.as_ref().expect("the store of this test is no Redis")
     }
 
     pub fn address(&self) -> SocketAddr {

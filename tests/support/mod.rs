@@ -6,6 +6,7 @@ pub mod control;
 pub mod daemon;
 pub mod page;
 pub mod python;
+pub mod redis;
 pub mod reply;
 pub mod rig;
 pub mod seen;
@@ -14,6 +15,7 @@ pub mod wire;
 
 pub use client::{Answer, Call, Client};
 pub use daemon::{Daemon, Setup, until};
+pub use redis::RedisServer;
 pub use reply::{Gate, Gauge, Reply, Step, cut};
 pub use rig::Rig;
 pub use seen::{Ask, Seen};

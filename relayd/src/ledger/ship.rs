@@ -79,7 +79,7 @@ pub(super) struct Shipper {
 impl Shipper {
     /// Starts the thread; `synced` wakes it.
     pub(super) fn start(cargo: Cargo, synced: Arc<Notify>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (requests, asked) = mpsc::channel(FLUSHES);
         let positions: Positions = cargo.lanes.iter().map(|_| AtomicU64::new(0)).collect();
         let run = Run::new(cargo, Arc::clone(&positions));

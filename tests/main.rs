@@ -47,6 +47,9 @@ mod limits;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+#[cfg(feature = "redis")]
+mod outage;
+#[cfg(test)]
 mod pacing;
 #[cfg(test)]
 mod queue;

@@ -57,6 +57,7 @@ pub mod setting {
     pub const DRAIN_TOKENS_MAX: Name = ("disconnect", "drain_tokens_max");
     pub const DRAIN_BYTES_MAX: Name = ("disconnect", "drain_bytes_max");
     pub const STORE_URL: Name = ("store", "url");
+    pub const STORE_PASSWORD_FILE: Name = ("store", "password_file");
     pub const STORE_TIMEOUT_MS: Name = ("store", "timeout_ms");
     pub const STORE_ON_FAILURE: Name = ("store", "on_failure");
     pub const LOG_FILE: Name = ("log", "file");
@@ -67,6 +68,8 @@ pub mod setting {
     pub const UNPRICED: Name = ("limits", "unpriced");
     pub const RATE_CLAUDE: Name = ("rates", "claude");
 }
+
+const STORE_URL: &str = "RELAYD__STORE__URL";
 
 /// What a daemon is started with.
 #[derive(Clone, Default)]
@@ -84,6 +87,12 @@ impl Setup {
         self
     }
 
+    /// With its data in this folder.
+    pub fn in_folder(mut self, data: &Arc<TempDir>) -> Self {
+        self.data = Some(Arc::clone(data));
+        self
+    }
+
     /// Makes a setting, written as in the environment.
     pub fn set(mut self, (section, key): setting::Name, value: impl Copy + Display) -> Self {
         let name = format!("RELAYD__{}__{}", section.to_uppercase(), key.to_uppercase());
@@ -94,7 +103,7 @@ impl Setup {
     pub async fn start(mut self) -> Daemon {
         let data = self.data.get_or_insert_with(|| Arc::new(temporary_folder()));
         let data = Arc::clone(data);
-        if (self.has_redis || all_on_redis()) && self.redis.is_none() {
+        if (self.has_redis || all_on_redis()) && !self.settings.contains_key(STORE_URL) {
             let server = RedisServer::start(&data.path().join("redis"));
             self = self.set(setting::STORE_URL, server.url().as_str());
             self.redis = Some(server);

@@ -161,6 +161,7 @@ macro_rules! keeps_the_contract {
                 a_call_holds_in_all_groups_or_in_none
                 a_counter_asked_twice_is_held_once
                 threads_admit_exactly_the_limit
+                threads_never_hold_more_leases_than_there_are
                 leases_are_released_alone
                 what_is_given_back_is_as_if_never_held
                 a_request_may_ask_another_group_later

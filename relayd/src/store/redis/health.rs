@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use shared::domain::RequestId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::causes::Causes;
 use crate::store::{StoreError, StoreState};
@@ -13,7 +13,10 @@ use crate::store::{StoreError, StoreState};
 pub(super) struct Health {
     is_away: AtomicBool,
     state: Mutex<State>,
-    fell: Notify,
+    /// Somebody wants the server to be looked at.
+    wanted: Notify,
+    /// How often it was looked at.
+    looks: watch::Sender<u64>,
 }
 
 struct State {
@@ -27,7 +30,12 @@ impl Health {
     /// It is not known yet.
     pub(super) fn unknown() -> Self {
         let state = State { cause: Some("it was not asked yet".to_owned()), unheld: Vec::new() };
-        Self { is_away: AtomicBool::new(true), state: Mutex::new(state), fell: Notify::new() }
+        Self {
+            is_away: AtomicBool::new(true),
+            state: Mutex::new(state),
+            wanted: Notify::new(),
+            looks: watch::Sender::default(),
+        }
     }
 
     pub(super) fn is_away(&self) -> bool {
@@ -48,12 +56,24 @@ impl Health {
         }
         self.is_away.store(true, Ordering::Release);
         drop(state);
-        self.fell.notify_one();
+        self.wanted.notify_one();
     }
 
-    /// Waits until it fails.
-    pub(super) async fn fell(&self) {
-        self.fell.notified().await;
+    /// Has it looked at, and tells whether it is alive.
+    pub(super) async fn is_alive(&self) -> bool {
+        let mut looks = self.looks.subscribe();
+        self.wanted.notify_one();
+        looks.changed().await.is_ok() && !self.is_away()
+    }
+
+    /// Waits until somebody wants it to be looked at.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// It was looked at.
+    pub(super) fn looked(&self) {
+        self.looks.send_modify(|looks| *looks = looks.wrapping_add(1));
     }
 
     /// Judges a call without the server, unless it is back by now. What is judged so is remembered, to be held

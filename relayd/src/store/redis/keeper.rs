@@ -79,21 +79,24 @@ pub(super) async fn keep(inner: Arc<Inner>) {
     loop {
         tokio::select! {
             () = inner.stop.cancelled() => return,
-            () = inner.health.fell() => {
-                // Connections that were made to what was there before are of no use.
-                inner.link.reset();
-                tokio::time::sleep(RETRY_MIN).await;
-            }
+            () = inner.health.wanted() => {}
             () = tokio::time::sleep(pause) => {}
+        }
+        if inner.health.is_away() {
+            // Connections that were made to what was there before are of no use.
+            inner.link.reset();
         }
         pause = match inner.pulse().await {
             Ok(()) => PULSE,
             Err(error) => {
                 inner.health.failed(&error);
-                inner.link.reset();
                 if pause == PULSE { RETRY_MIN } else { (2 * pause).min(RETRY_MAX) }
             }
         };
+        inner.health.looked();
+        if inner.health.is_away() {
+            tokio::time::sleep(RETRY_MIN).await;
+        }
     }
 }
 
@@ -156,7 +159,7 @@ impl Inner {
         let beat = name::beat(self.settings.node);
         let mut command = Script::Pulse.call([name::ID, name::VERSION, &beat]);
         command.arg(new_id).arg(BEAT_MS);
-        self.link.ask(&command).await
+        self.link.probe(&command).await
     }
 
     pub(super) async fn marks(&self) -> Result<BTreeMap<(u32, u32), Mark>, StoreError> {

@@ -1,6 +1,7 @@
 //! Connections to the server: one for each thread that asks, so that no call changes threads. Every wait has an end.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
 
+use super::health::Health;
 use super::script;
 use crate::store::StoreError;
 
@@ -22,6 +24,9 @@ pub(super) enum LinkError {
     /// It did not answer in time.
     #[error("it did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
+    /// Its answer came when it was taken for away.
+    #[error("its answer came too late")]
+    TooLate,
     /// It failed, and is not back yet; why it failed.
     #[error("{0}")]
     Away(String),
@@ -55,16 +60,33 @@ impl Link {
         Self { client, connect_timeout, timeout, connections: Mutex::default() }
     }
 
-    /// Asks something that a call waits for.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let value = within(self.timeout, self.send(command)).await?;
-        T::from_redis_value(value).map_err(|_| LinkError::Unexpected.into())
+    /// Asks something that a call waits for. If the answer is late, the server is looked at: while it is alive it is
+    /// waited for, because it may be this process that is slow.
+    pub(super) async fn ask<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        health: &Health,
+    ) -> Result<T, StoreError> {
+        let mut answer = pin!(self.send(command));
+        for _ in 0..PATIENCE {
+            if let Ok(value) = tokio::time::timeout(self.timeout, &mut answer).await {
+                return read(value?);
+            }
+            if !health.is_alive().await {
+                break;
+            }
+        }
+        Err(LinkError::Silent(self.timeout).into())
+    }
+
+    /// Asks something that tells whether the server is alive.
+    pub(super) async fn probe<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        read(within(self.timeout, self.send(command)).await?)
     }
 
     /// Asks something that may take its time.
     pub(super) async fn ask_patiently<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let value = within(self.timeout * PATIENCE, self.send(command)).await?;
-        T::from_redis_value(value).map_err(|_| LinkError::Unexpected.into())
+        read(within(self.timeout * PATIENCE, self.send(command)).await?)
     }
 
     /// Sends commands without waiting for each; gives their answers in order. The first that fails fails all,
@@ -137,6 +159,10 @@ impl Link {
     fn connections(&self) -> MutexGuard<'_, HashMap<ThreadId, MultiplexedConnection>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    T::from_redis_value(value).map_err(|_| LinkError::Unexpected.into())
 }
 
 async fn within<T>(

@@ -236,16 +236,24 @@ impl Inner {
         self.hold_life_ms
             .store(reserving::life_ms(reservation.now, reservation.lapses_at), Ordering::Relaxed);
         let mut unheard = Unheard { inner: self, reservation, turn, is_heard: false };
-        let reply: Vec<String> = self.link.ask(&command).await?;
+        let reply: Vec<String> = self.link.ask(&command, &self.health).await?;
         for (ask, ends) in reservation.groups.iter().zip(&ends) {
             self.ends.done(ask.group, ends);
         }
         let verdict = reserving::verdict(reservation, &reply)?;
-        unheard.is_heard = true;
-        if let Verdict::Admitted(held) = &verdict {
-            self.known.follow(reservation, held);
+        match &verdict {
+            // Calls are judged without it by now, so this one is too.
+            Verdict::Admitted(_) if self.health.is_away() => Err(LinkError::TooLate.into()),
+            Verdict::Admitted(held) => {
+                unheard.is_heard = true;
+                self.known.follow(reservation, held);
+                Ok(verdict)
+            }
+            Verdict::Refused(_) => {
+                unheard.is_heard = true;
+                Ok(verdict)
+            }
         }
-        Ok(verdict)
     }
 
     /// Rows and sums first, bookings second, marks last: what the marks say is in all of them.
@@ -454,6 +462,11 @@ impl Store for Redis {
         counters: &'a [CounterAsk],
         now: Timestamp,
     ) -> Answer<'a, Vec<Standing>> {
+        if self.inner.health.is_away() {
+            // What was known last is better than nothing.
+            let known = self.inner.known.standings(group, counters, now);
+            return Box::pin(std::future::ready(Ok(known)));
+        }
         self.asking(async move {
             let ends = self.inner.ends.of(group);
             let command = reserving::standings(group, counters, now, &ends, self.inner.time);

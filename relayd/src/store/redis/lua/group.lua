@@ -75,8 +75,12 @@ local function release(counters, lapses, request)
       for offset = 0, 3 do kept[#kept + 1] = items[at + offset] end
     end
   end
-  if #kept == 1 then return remove_hold(counters, lapses, request) end
-  redis.call('HSET', counters, 'x:' .. request, cmsgpack.pack(kept))
+  if #kept > 1 then
+    redis.call('HSET', counters, 'x:' .. request, cmsgpack.pack(kept))
+  else
+    redis.call('HDEL', counters, 'x:' .. request)
+    redis.call('ZREM', lapses, request)
+  end
 end
 
 -- Carries out the ends that the arguments list from `place` on, each: 'r' to give back the leases or 'u' everything,

@@ -348,6 +348,19 @@ impl Inner {
         groups
     }
 
+    async fn standings(
+        &self,
+        group: &GroupId,
+        counters: &[CounterAsk],
+        now: Timestamp,
+    ) -> Result<Vec<Standing>, StoreError> {
+        let ends = self.ends.of(group);
+        let command = reserving::standings(group, counters, now, &ends, self.time);
+        let reply: Vec<String> = self.link.ask_patiently(&command).await?;
+        self.ends.done(group, &ends);
+        Ok(reserving::all_standings(counters, &reply)?)
+    }
+
     async fn records(&self, kind: RecordKind) -> Result<Vec<Record>, StoreError> {
         let found: BTreeMap<String, Vec<u8>> = self.link.ask_patiently(&records::all(kind)).await?;
         found.iter().map(|(id, stored)| records::read(id, stored)).collect()
@@ -462,17 +475,13 @@ impl Store for Redis {
         counters: &'a [CounterAsk],
         now: Timestamp,
     ) -> Answer<'a, Vec<Standing>> {
-        if self.inner.health.is_away() {
-            // What was known last is better than nothing.
-            let known = self.inner.known.standings(group, counters, now);
-            return Box::pin(std::future::ready(Ok(known)));
-        }
-        self.asking(async move {
-            let ends = self.inner.ends.of(group);
-            let command = reserving::standings(group, counters, now, &ends, self.inner.time);
-            let reply: Vec<String> = self.inner.link.ask_patiently(&command).await?;
-            self.inner.ends.done(group, &ends);
-            Ok(reserving::all_standings(counters, &reply)?)
+        let there = self.asking(self.inner.standings(group, counters, now));
+        Box::pin(async move {
+            match there.await {
+                // What was known last is better than nothing.
+                Err(StoreError::Unavailable(_)) => Ok(self.inner.known.standings(group, counters, now)),
+                answer => answer,
+            }
         })
     }
 

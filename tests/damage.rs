@@ -7,14 +7,26 @@ use redb::{Database, ReadableTable, TableDefinition};
 use shared::admin::{CreateKey, ListAccounts, ListKeys};
 use shared::domain::{AccountKind, Protocol};
 
-use crate::support::daemon::{relayctl, relayd};
+use crate::support::daemon::{all_on_redis, relayctl, relayd};
 use crate::support::{Call, Daemon, Rig, Setup, admin};
 
 /// Kind and id; version as eight bytes, then JSON.
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
-/// Changes the JSON of one record in the files of a daemon that has ended.
-fn damage(data: &Path, id: &str, change: impl Fn(&str) -> String) {
+/// Changes the JSON of one record in the store of a daemon that has ended.
+fn damage(daemon: &Daemon, id: &str, change: impl Fn(&str) -> String) {
+    if !all_on_redis() {
+        return damage_file(daemon.data(), id, change);
+    }
+    let server = daemon.redis();
+    let records = ["relayd:{store}:keys", "relayd:{store}:accounts"];
+    let stored = |key: &str| server.ask::<Option<String>>(redis::cmd("HGET").arg(key).arg(id));
+    let (key, stored) = records.iter().find_map(|key| Some((key, stored(key)?))).expect("no such record");
+    let (version, json) = stored.split_once(' ').unwrap();
+    server.ask::<()>(redis::cmd("HSET").arg(key).arg(id).arg(format!("{version} {}", change(json))));
+}
+
+fn damage_file(data: &Path, id: &str, change: impl Fn(&str) -> String) {
     let database = Database::open(data.join("store/state.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     {
@@ -55,11 +67,10 @@ async fn records_that_cannot_be_read_are_left_out_and_told_of() {
     let lost = rig.daemon.call(&admin::key("lost")).await;
     let lost_id = lost.id.to_string();
     stopped(&mut rig).await;
-    let data = rig.daemon.data().to_owned();
-    damage(&data, &torn, |json| json[..json.len() / 2].to_owned());
-    damage(&data, &unsealed, forged);
+    damage(&rig.daemon, &torn, |json| json[..json.len() / 2].to_owned());
+    damage(&rig.daemon, &unsealed, forged);
     // What stands in the record is in the message of whoever could not read it.
-    damage(&data, &lost_id, |json| json.replace("\"disabled\":false", "\"disabled\":\"confidential\""));
+    damage(&rig.daemon, &lost_id, |json| json.replace("\"disabled\":false", "\"disabled\":\"confidential\""));
     rig.start_again().await;
 
     let status = rig.daemon.status().await;
@@ -103,7 +114,7 @@ async fn the_control_program_shows_them() {
     };
     assert!(!ctl(&rig, &[]).contains("damaged"));
     stopped(&mut rig).await;
-    damage(rig.daemon.data(), &torn, |_| "{".to_owned());
+    damage(&rig.daemon, &torn, |_| "{".to_owned());
     rig.start_again().await;
     let text = ctl(&rig, &[]);
     assert!(text.contains("damaged") && text.contains("1 record"), "{text}");

@@ -35,6 +35,9 @@ mod explain;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+#[cfg(feature = "redis")]
+mod faults;
+#[cfg(test)]
 mod fidelity;
 #[cfg(test)]
 mod front_door;

@@ -56,6 +56,7 @@ pub mod setting {
     pub const DRAIN_MS: Name = ("disconnect", "drain_ms");
     pub const DRAIN_TOKENS_MAX: Name = ("disconnect", "drain_tokens_max");
     pub const DRAIN_BYTES_MAX: Name = ("disconnect", "drain_bytes_max");
+    pub const JOURNAL_SEGMENT_BYTES: Name = ("journal", "segment_bytes");
     pub const STORE_URL: Name = ("store", "url");
     pub const STORE_PASSWORD_FILE: Name = ("store", "password_file");
     pub const STORE_TIMEOUT_MS: Name = ("store", "timeout_ms");
@@ -64,6 +65,7 @@ pub mod setting {
     pub const LOG_FILE_BYTES_MAX: Name = ("log", "file_bytes_max");
     pub const LOG_FILES_MAX: Name = ("log", "files_max");
     pub const LOG_REQUESTS: Name = ("log", "requests");
+    pub const HOLD_TTL_MS: Name = ("limits", "hold_ttl_ms");
     pub const ZONE: Name = ("limits", "zone");
     pub const UNPRICED: Name = ("limits", "unpriced");
     pub const RATE_CLAUDE: Name = ("rates", "claude");

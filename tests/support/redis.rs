@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{Client, Cmd, Connection, FromRedisValue};
+use tempfile::TempDir;
 
 const START_MAX: Duration = Duration::from_secs(20);
 
@@ -16,6 +17,7 @@ pub struct RedisServer(Arc<Server>);
 
 struct Server {
     dir: PathBuf,
+    folder: Option<TempDir>,
     port: u16,
     child: Mutex<Option<Child>>,
 }
@@ -41,11 +43,19 @@ impl Server {
 }
 
 impl RedisServer {
+    /// Starts a server whose files lie in a folder, which goes with it.
+    pub fn start_in(folder: TempDir) -> Self {
+        let mut server = Self::start(folder.path());
+        Arc::get_mut(&mut server.0).unwrap().folder = Some(folder);
+        server
+    }
+
     /// Starts a server whose files lie in a folder.
     pub fn start(dir: &Path) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self(Arc::new(Server { dir: dir.to_owned(), port, child: Mutex::new(None) }));
+        let server =
+            Self(Arc::new(Server { dir: dir.to_owned(), folder: None, port, child: Mutex::new(None) }));
         server.start_again();
         server
     }

@@ -180,7 +180,6 @@ impl Group {
     }
 
     /// What is booked here.
-    #[expect(dead_code, reason = "moving to another store needs it")]
     pub(super) fn records(&self) -> Vec<CounterRecord> {
         let records = self.counters.iter().map(|Counter { id, span, booked, .. }| CounterRecord {
             counter: id.clone(),

@@ -45,6 +45,12 @@ impl Fault {
     }
 }
 
+/// Whoever runs the tests is to see it, also if all is well.
+fn tell(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Where the daemon's data lies: on a small file system of its own, which only root can make.
 struct Room {
     folder: Arc<TempDir>,
@@ -60,7 +66,7 @@ impl Room {
         let is_small = mount.is_ok_and(|output| output.status.success());
         if !is_small {
             // It is told: nothing is left out silently.
-            println!("only root can make a small file system: the disk is not filled in this run");
+            tell("only root can make a small file system: the disk is not filled in this run");
         }
         Self { folder, is_small }
     }
@@ -275,7 +281,7 @@ async fn whatever_dies_each_call_is_booked_exactly_once() {
     let rows = rounds.judge().await;
     rounds.compare(&rows).await;
     let by = |provenance| rows.iter().filter(|row| row.provenance == provenance).count();
-    println!(
+    tell(&format!(
         "{}{} rows of {} sent: {} measured, {} partial, {} estimated, {} orphaned",
         rounds.report,
         rows.len(),
@@ -284,7 +290,7 @@ async fn whatever_dies_each_call_is_booked_exactly_once() {
         by(Provenance::Partial),
         by(Provenance::Estimated),
         by(Provenance::Orphaned),
-    );
+    ));
     assert!(by(Provenance::Measured) > rows.len() / 2);
     assert!(Path::new(rounds.redis.dir()).exists());
 }

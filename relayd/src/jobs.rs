@@ -14,7 +14,7 @@ use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::store::{News, Store};
 
-/// How long after a failure the next news are waited for.
+/// How long after a failure news are followed again.
 const RETRY: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -79,15 +79,22 @@ pub(crate) async fn follow(
             () = end.cancelled() => return,
             news = store.news() => news,
         };
-        let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match news {
-            Ok(News::Changed) => directory.reload().await.map_err(Into::into),
-            Ok(News::Lost) => ledger.ship_again().await.map_err(Into::into),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = result {
+        while let Err(error) = follow_news(&news, &directory, &ledger).await {
             tracing::warn!(error = %Causes(&*error), "what the store told could not be followed");
-            tokio::time::sleep(RETRY).await;
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
         }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn follow_news(news: &News, directory: &Directory, ledger: &Ledger) -> Result<(), Failure> {
+    match news {
+        News::Changed => Ok(directory.reload().await?),
+        News::Lost => Ok(ledger.ship_again().await?),
     }
 }
 

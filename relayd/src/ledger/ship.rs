@@ -356,7 +356,9 @@ async fn refuse_until(mut released: oneshot::Receiver<Infallible>, asked: &mut m
             request = asked.recv() => request,
         };
         match request {
-            Some(Request::Flush(reply)) => drop(reply.send(Err(LedgerError::Held))),
+            Some(Request::Flush(reply) | Request::ShipAgain(reply)) => {
+                drop(reply.send(Err(LedgerError::Held)))
+            }
             Some(Request::Hold(reply)) => drop(reply.send(Err(LedgerError::Held))),
             None => return,
         }

@@ -302,7 +302,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits for news; those that come while nobody waits are told to the next who does. A store that nobody else
     /// can reach has none.
-    fn news(&self) -> Answer<'_, News> {
+    fn news(&self) -> Pin<Box<dyn Future<Output = News> + Send + '_>> {
         Box::pin(std::future::pending())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{CONCURRENT, IN_TOTAL, PER_MINUTE, Subject, ask, at, counter, per_day, request_id, reserve};
-use crate::store::{CounterAsk, Held, Span, Standing, Verdict};
+use crate::store::{CounterAsk, GroupId, Held, Span, Standing, Verdict};
 
 pub(in crate::store) fn a_call_holds_in_all_groups_or_in_none(subject: &mut Subject) {
     let (one, two) = ([ask(PER_MINUTE, 1), ask(CONCURRENT, 9)], [ask(IN_TOTAL, 9), ask(PER_MINUTE, 2)]);
@@ -68,29 +68,23 @@ pub(in crate::store) fn threads_admit_exactly_the_limit(subject: &mut Subject) {
 
 pub(in crate::store) fn threads_never_hold_more_leases_than_there_are(subject: &mut Subject) {
     let (request, holding, admitted) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            let (request, holding, admitted, store) = (&request, &holding, &admitted, &**subject.store());
-            scope.spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let asks = [ask(CONCURRENT, 2)];
-                for _ in 0..200 {
-                    let request = request.fetch_add(1, Ordering::SeqCst);
-                    let verdict = runtime.block_on(reserve(store, request, 0, &[("k", &asks)])).unwrap();
-                    if !matches!(verdict, Verdict::Admitted(_)) {
-                        continue;
-                    }
-                    assert!(holding.fetch_add(1, Ordering::SeqCst) < 2, "more than two hold a lease");
-                    admitted.fetch_add(1, Ordering::SeqCst);
-                    // Whoever holds one takes its time.
-                    let group = "k".into();
-                    drop(runtime.block_on(store.standings(&group, &asks, at(0))).unwrap());
-                    holding.fetch_sub(1, Ordering::SeqCst);
-                    runtime.block_on(async { store.release(request_id(request), &group) });
-                }
-            });
-        }
-    });
+    let (group, asks) = (GroupId::from("k"), [ask(CONCURRENT, 2)]);
+    let store = &**subject.store();
+    let one_call = async || {
+        let request = request.fetch_add(1, Ordering::SeqCst);
+        let Verdict::Admitted(_) = reserve(store, request, 0, &[("k", &asks)]).await.unwrap() else { return };
+        assert!(holding.fetch_add(1, Ordering::SeqCst) < 2, "more than two hold a lease");
+        admitted.fetch_add(1, Ordering::SeqCst);
+        // Whoever holds one takes its time.
+        drop(store.standings(&group, &asks, at(0)).await.unwrap());
+        holding.fetch_sub(1, Ordering::SeqCst);
+        store.release(request_id(request), &group);
+    };
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        (0..200).for_each(|_| runtime.block_on(one_call()));
+    };
+    std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(work))));
     assert!(admitted.into_inner() > 2, "what is released can be had again");
     assert_eq!(subject.sums("k", CONCURRENT, 0), (0, 0));
 }

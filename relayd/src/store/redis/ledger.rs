@@ -4,14 +4,14 @@ use redis::Cmd;
 use shared::domain::Timestamp;
 
 use super::link::{Link, LinkError};
-use super::{name, sums};
+use super::{amending, name, sums};
 use crate::store::id_span::{IdSpan, first_id, hour_of};
 use crate::store::{Closed, GroupId, Rollup, RollupKey, RollupQuery, RowQuery, StoreError};
 
 /// How many rows are asked for at once.
 const PAGE: usize = 1_000;
 /// How many bytes of a row are its id.
-const ID_BYTES: usize = 16;
+pub(super) const ID_BYTES: usize = 16;
 const HOUR_MS: i64 = 3_600_000;
 
 /// Rows that a query asks for, newest first.
@@ -62,27 +62,45 @@ async fn collect(
         add_range(&mut command, &list, span);
         command.arg("LIMIT").arg(0).arg(page);
         let found: Vec<Vec<u8>> = link.ask_patiently(&command).await?;
-        for row in &found {
-            let (id, closed) = read(row)?;
-            span.end = id;
+        let is_last = found.len() < page;
+        for row in found {
+            let Row { closed, .. } = Row::read(row)?;
+            span.end = closed.request.as_u128();
             let is_asked = query.key.as_ref().is_none_or(|key| closed.key == *key)
                 && query.account.as_ref().is_none_or(|account| closed.account.as_ref() == Some(account));
             if is_asked && rows.len() < query.limit {
                 rows.push(closed);
             }
         }
-        if found.len() < page {
+        if is_last {
             break;
         }
     }
     Ok(())
 }
 
-fn read(row: &[u8]) -> Result<(u128, Closed), StoreError> {
-    let (id, cbor) = row.split_first_chunk::<ID_BYTES>().ok_or(LinkError::Unexpected)?;
-    let closed = minicbor::decode(cbor)
-        .map_err(|error| StoreError::Damaged { what: "ledger row", source: Box::new(error) })?;
-    Ok((u128::from_be_bytes(*id), closed))
+/// A row as it is stored, and what it says.
+pub(super) struct Row {
+    pub(super) stored: Vec<u8>,
+    pub(super) closed: Closed,
+}
+
+impl Row {
+    fn read(stored: Vec<u8>) -> Result<Self, StoreError> {
+        let cbor = stored.get(ID_BYTES..).ok_or(LinkError::Unexpected)?;
+        let closed = minicbor::decode(cbor)
+            .map_err(|error| StoreError::Damaged { what: "ledger row", source: Box::new(error) })?;
+        Ok(Self { stored, closed })
+    }
+}
+
+/// Looks for the row of an id.
+pub(super) fn find(id: u128) -> Cmd {
+    let mut command = redis::cmd("ZREVRANGEBYLEX");
+    let [list, _] = name::rows(hour_of(id));
+    add_range(&mut command, &list, IdSpan { first: id, end: id.saturating_add(1) });
+    command.arg("LIMIT").arg(0).arg(1);
+    command
 }
 
 /// The newest first: from the end, which does not belong to it, to the beginning.
@@ -140,14 +158,24 @@ pub(super) async fn prune(
     for hour in hours_before(link, name::ROW_HOURS, &rows_before.as_millis().to_string()).await? {
         dropped += prune_hour(link, hour, rows_before).await?;
     }
+    amending::drop_ended(link, rows_before).await?;
     if let Some(before) = rollups_before {
-        for hour in hours_before(link, name::SUM_HOURS, &format!("({}", before.as_millis())).await? {
-            let [sums, marks] = name::sums(hour);
-            let commands = [unlink(&sums), unlink(&marks), forget(name::SUM_HOURS, hour)];
-            link.ask_all(commands.into()).await?;
-        }
+        prune_sums(link, before).await?;
     }
     Ok(dropped)
+}
+
+async fn prune_sums(link: &Link, before: Timestamp) -> Result<(), StoreError> {
+    let hours = hours_before(link, name::SUM_HOURS, &format!("({}", before.as_millis())).await?;
+    if !hours.is_empty() {
+        amending::note_sums(link, before).await?;
+    }
+    for hour in hours {
+        let [sums, marks] = name::sums(hour);
+        let commands = [unlink(&sums), unlink(&marks), forget(name::SUM_HOURS, hour)];
+        link.ask_all(commands.into()).await?;
+    }
+    Ok(())
 }
 
 async fn hours_before(link: &Link, list: &str, end: &str) -> Result<Vec<Timestamp>, StoreError> {
@@ -159,10 +187,16 @@ async fn hours_before(link: &Link, list: &str, end: &str) -> Result<Vec<Timestam
 
 async fn prune_hour(link: &Link, hour: Timestamp, before: Timestamp) -> Result<u64, StoreError> {
     let [rows, of_hour] = name::rows(hour);
-    let mut drop_rows = redis::cmd("ZREMRANGEBYLEX");
-    let end = [b"(".as_slice(), &first_id(before).to_be_bytes()].concat();
-    drop_rows.arg(rows).arg("-").arg(end);
-    let dropped: u64 = link.ask_patiently(&drop_rows).await?;
+    let mut dropped = 0;
+    loop {
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        let end = [b"(".as_slice(), &first_id(before).to_be_bytes()].concat();
+        command.arg(&rows).arg("-").arg(end).arg("LIMIT").arg(0).arg(PAGE);
+        let found: Vec<Vec<u8>> = link.ask_patiently(&command).await?;
+        let page: Vec<Row> = found.into_iter().map(Row::read).collect::<Result<_, _>>()?;
+        let Some(command) = amending::drop_rows(hour, before, &page) else { break };
+        dropped += link.ask_patiently::<u64>(&command).await?;
+    }
     if hour.as_millis() + HOUR_MS > before.as_millis() {
         return Ok(dropped);
     }

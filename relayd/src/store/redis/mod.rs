@@ -2,6 +2,7 @@
 //! of closed requests means is cut into calls that may each be made again. Everything that a call may need while
 //! the server is away is followed in memory: where counters stand, and what is held.
 
+mod amending;
 mod batch;
 mod ends;
 mod health;
@@ -19,6 +20,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,8 +38,9 @@ use self::link::{Link, LinkError};
 use self::reserving::TimeSource;
 use super::memory::{CounterRecord, Counters, Settlement};
 use super::{
-    Answer, Booked, Closed, CounterAsk, End, Entry, GroupId, Mark, News, Record, RecordKind, Reservation,
-    Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    Answer, Booked, Booking, Closed, CounterAsk, End, Entry, GroupId, Kept, Mark, News, Record, RecordKind,
+    Reservation, Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict,
+    Write,
 };
 
 /// How the server is reached and used.
@@ -366,6 +369,26 @@ impl Inner {
         found.iter().map(|(id, stored)| records::read(id, stored)).collect()
     }
 
+    /// Records at or below the store's marks are never sent again, so a group that was not there needs none of its own.
+    async fn correct(&self, counters: &[Booked]) -> Result<Vec<Booked>, StoreError> {
+        let _applying = self.applying.lock().await;
+        let mut by_group: BTreeMap<&GroupId, Vec<&Booked>> = BTreeMap::new();
+        counters.iter().for_each(|change| by_group.entry(&change.group).or_default().push(change));
+        let commands = by_group.iter().map(|(group, changes)| amending::correct(group, changes, self.time));
+        let replies = self.link.ask_all(commands.collect()).await?;
+        let mut set = Vec::new();
+        for ((group, changes), reply) in by_group.into_iter().zip(replies) {
+            let places: Vec<usize> = redis::from_redis_value(reply).map_err(|_| LinkError::Unexpected)?;
+            let moved: Vec<&Booked> =
+                places.iter().filter_map(|place| changes.get(*place).copied()).collect();
+            let records = moved.iter().map(|moved| CounterRecord::of_booked(moved)).collect();
+            self.known.settle(group, &Settlement { records, requests: Vec::new() });
+            set.extend(moved.into_iter().cloned());
+        }
+        // In the order in which they were given.
+        Ok(counters.iter().filter(|change| set.contains(change)).cloned().collect())
+    }
+
     async fn write(&self, writes: &[Write]) -> Result<Vec<u64>, StoreError> {
         let reply: Vec<u64> = self.link.ask_patiently(&records::write(writes)?).await?;
         let (version, each) = records::written(&reply)?;
@@ -413,8 +436,8 @@ impl Store for Redis {
         self.inner.settings.serves_alone || !self.inner.health.is_away()
     }
 
-    fn news(&self) -> Answer<'_, News> {
-        Box::pin(async { Ok(self.inner.tidings.next().await) })
+    fn news(&self) -> Pin<Box<dyn Future<Output = News> + Send + '_>> {
+        Box::pin(self.inner.tidings.next())
     }
 
     fn records(&self, kind: RecordKind) -> Answer<'_, Vec<Record>> {
@@ -507,5 +530,25 @@ impl Store for Redis {
 
     fn prune(&self, rows_before: Timestamp, rollups_before: Option<Timestamp>) -> Answer<'_, u64> {
         self.asking(async move { ledger::prune(&self.inner.link, rows_before, rollups_before).await })
+    }
+
+    fn kept(&self) -> Answer<'_, Kept> {
+        self.asking(amending::kept(&self.inner.link))
+    }
+
+    fn counters(&self, groups: Vec<GroupId>) -> Answer<'_, Vec<Booking>> {
+        self.asking(async move { amending::counters(&self.inner.link, &groups).await })
+    }
+
+    fn amend_rows(&self, rows: Vec<Closed>) -> Answer<'_, u64> {
+        self.asking(async move { amending::amend_rows(&self.inner.link, &rows).await })
+    }
+
+    fn put_sums(&self, sums: Vec<(RollupKey, Rollup)>) -> Answer<'_, ()> {
+        self.asking(async move { self.inner.link.ask_all(amending::put_sums(&sums)).await.map(drop) })
+    }
+
+    fn correct(&self, counters: Vec<Booked>) -> Answer<'_, Vec<Booked>> {
+        self.asking(async move { self.inner.correct(&counters).await })
     }
 }

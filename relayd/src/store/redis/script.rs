@@ -19,6 +19,12 @@ pub(super) enum Script {
     Rows,
     /// Adds to the sums of an hour.
     Sums,
+    /// Drops rows of an hour.
+    Drop,
+    /// Puts rows in the places of others.
+    Replace,
+    /// Puts counters right.
+    Correct,
     /// Begins a batch.
     Begin,
     /// Ends a batch.
@@ -35,13 +41,16 @@ pub(super) enum Script {
 const GROUP: &str = include_str!("lua/group.lua");
 
 /// In the order of the enumeration.
-const SOURCES: [(Script, &[&str]); 11] = [
+const SOURCES: [(Script, &[&str]); 14] = [
     (Script::Reserve, &[GROUP, include_str!("lua/reserve.lua")]),
     (Script::Standings, &[GROUP, include_str!("lua/standings.lua")]),
     (Script::Renew, &[GROUP, include_str!("lua/renew.lua")]),
     (Script::Settle, &[GROUP, include_str!("lua/settle.lua")]),
     (Script::Rows, &[include_str!("lua/rows.lua")]),
     (Script::Sums, &[include_str!("lua/sums.lua")]),
+    (Script::Drop, &[include_str!("lua/drop.lua")]),
+    (Script::Replace, &[include_str!("lua/replace.lua")]),
+    (Script::Correct, &[GROUP, include_str!("lua/correct.lua")]),
     (Script::Begin, &[include_str!("lua/begin.lua")]),
     (Script::Finish, &[include_str!("lua/finish.lua")]),
     (Script::Write, &[include_str!("lua/write.lua")]),

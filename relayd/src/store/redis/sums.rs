@@ -28,6 +28,11 @@ pub(super) fn of(closed: &Closed) -> Vec<(Vec<u8>, Vec<u8>)> {
     sums
 }
 
+/// A sum as it is stored: its field and its figures.
+pub(super) fn stored(key: &RollupKey, sum: &Rollup) -> (Vec<u8>, Vec<u8>) {
+    (field(key.key.as_ref(), key.account.as_ref(), &key.model), figures(sum))
+}
+
 /// Reads a sum.
 pub(super) fn read(hour: Timestamp, field: &[u8], figures: &[u8]) -> Result<(RollupKey, Rollup), StoreError> {
     let damaged = |error: minicbor::decode::Error| StoreError::Damaged {

@@ -134,6 +134,7 @@ async fn another_sealing_key_is_refused_at_the_start() {
     fs::write(&file, [other, &key[1..]].concat()).unwrap();
     let mut command = relayd();
     command.arg("--data").arg(daemon.data()).args(["--listen", "127.0.0.1:0"]).env("HOME", daemon.data());
+    command.envs(daemon.settings());
     let output = command.output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::admin::{CreateKey, LimitHolder, ListRequests, SetLimits, ShowConfig, ShowKey};
 use shared::domain::Protocol;
+use tokio::task::JoinSet;
 
 use crate::support::daemon::{relayd, setting, temporary_folder};
 use crate::support::{Call, Client, Gate, RedisServer, Rig, Setup, Step, admin, answer, until};
@@ -165,6 +166,40 @@ async fn a_server_that_is_silent_for_a_while_counts_nothing_twice() {
     assert_eq!(rig.daemon.rows().await.len(), 60);
     until("nothing is held", async || (standing(&rig, "patient").await == [(60, 0), (0, 0)]).then_some(()))
         .await;
+}
+
+#[tokio::test]
+async fn a_limit_holds_while_the_server_comes_and_goes() {
+    let setup = Setup::default().on_redis().set(setting::STORE_TIMEOUT_MS, 50).set(setting::WORKERS, 2);
+    let rig = Rig::with(setup).await;
+    let client = rig.client_of(&limited("storm", &["100 requests in total", "60 concurrent"])).await;
+    let redis = rig.daemon.redis().clone();
+    let mut calls = JoinSet::new();
+    for number in 0..1_200 {
+        let client = client.clone();
+        calls.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(number)).await;
+            client.call(&call()).await.status
+        });
+    }
+    for round in 0..4 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        match round % 2 {
+            0 => redis.pause(Duration::from_millis(120)),
+            _ => redis.kill(),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if round % 2 == 1 {
+            redis.start_again();
+        }
+    }
+    let statuses = calls.join_all().await;
+    let passed = statuses.iter().filter(|status| **status == 200).count();
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
+    assert_eq!((passed, rig.upstream.count()), (100, 100));
+    store_is(&rig, |state| state == "ok").await;
+    rig.daemon.settled().await;
+    assert_eq!(standing(&rig, "storm").await[0].0, 100);
 }
 
 /// Copies the files of a server that is not running.

@@ -238,6 +238,11 @@ impl Daemon {
         Setup::default().start().await
     }
 
+    /// Its settings, as they stand in its environment.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.setup.settings
+    }
+
     /// The server that is its store.
     pub fn redis(&self) -> &RedisServer {
         self.setup.redis.as_ref().expect("the store of this test is no Redis")

@@ -53,11 +53,19 @@ pub(super) struct Link {
     connect_timeout: Duration,
     timeout: Duration,
     connections: Mutex<HashMap<ThreadId, MultiplexedConnection>>,
+    /// Held while a connection is made: those who need the same one wait for it, and make none of their own.
+    connecting: tokio::sync::Mutex<()>,
 }
 
 impl Link {
     pub(super) fn new(client: Client, connect_timeout: Duration, timeout: Duration) -> Self {
-        Self { client, connect_timeout, timeout, connections: Mutex::default() }
+        Self {
+            client,
+            connect_timeout,
+            timeout,
+            connections: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Asks something that a call waits for. If the answer is late, the server is looked at: while it is alive it is
@@ -137,8 +145,13 @@ impl Link {
     /// The calling thread's connection.
     async fn connection(&self) -> Result<MultiplexedConnection, StoreError> {
         let thread = std::thread::current().id();
-        if let Some(connection) = self.connections().get(&thread) {
-            return Ok(connection.clone());
+        let known = || self.connections().get(&thread).cloned();
+        if let Some(connection) = known() {
+            return Ok(connection);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(connection) = known() {
+            return Ok(connection);
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))

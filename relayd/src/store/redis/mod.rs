@@ -215,20 +215,21 @@ impl Inner {
     }
 
     async fn reserve(self: &Arc<Self>, reservation: Reservation<'_>) -> Result<Verdict, StoreError> {
-        if !self.health.is_away() {
-            match self.reserve_there(&reservation).await {
-                Ok(verdict) => return Ok(verdict),
-                Err(error) => self.remember(Some(&error)),
+        loop {
+            if !self.health.is_away() {
+                match self.reserve_there(&reservation).await {
+                    Ok(verdict) => return Ok(verdict),
+                    Err(error) => self.remember(Some(&error)),
+                }
             }
-        }
-        if !self.settings.serves_alone {
-            self.here()?;
-        }
-        let judge = || self.known.reserve(&reservation);
-        match self.health.while_away(reservation.request, judge) {
-            Some(verdict) => Ok(verdict),
-            // It came back this moment.
-            None => self.reserve_there(&reservation).await,
+            if !self.settings.serves_alone {
+                self.here()?;
+            }
+            // If not, it came back this moment.
+            let judge = || self.known.reserve(&reservation);
+            if let Some(verdict) = self.health.while_away(reservation.request, judge) {
+                return Ok(verdict);
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LogFormat, OnFailure, Queue, StoreUrl, Unpriced};
 use crate::directory::{Directory, DirectoryError, Sessions};
 use crate::events::Events;
-use crate::jobs;
+use crate::jobs::{self, Jobs};
 use crate::keyfile::{self, KeyFileError};
 use crate::ledger::{self, Lane, Ledger, LedgerError, Watch};
 use crate::logging::{self, LogError};
@@ -176,7 +176,8 @@ impl Daemon {
         let crew = workers::start(&fleet, lanes, &listeners)?;
         attendants.spawn(socket.serve(Arc::new(admin), end.clone()));
         attendants.spawn(jobs::follow(store.clone(), directory, ledger.clone(), end.clone()));
-        attendants.spawn(jobs::run(store, clock, jobs::Settings::of(config), upkeep, end.clone()));
+        let settings = jobs::Settings::of(config);
+        Jobs { store, clock, settings, upkeep, end: end.clone() }.start(&attendants);
         attendants.spawn(budgets.run(moved, end.clone()));
         attendants.close();
         Ok(Self { crew, ledger, attendants, stop, end })

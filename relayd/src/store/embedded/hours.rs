@@ -57,9 +57,76 @@ pub(super) fn newest_first(
     Ok(range.rev().map(|row| Ok(Timestamp::from_millis(row?.0.value().1))))
 }
 
-/// Forgets the hours that ended before a time.
-pub(super) fn drop_before(transaction: &WriteTransaction, time: Timestamp) -> Result<(), StoreError> {
+/// Some of the hours that ended before a time, with whose they are. A subject's hours lie together, the oldest first:
+/// those that stay are stepped over.
+pub(super) fn some_before(
+    transaction: &ReadTransaction,
+    time: Timestamp,
+    at_most: usize,
+) -> Result<Vec<(String, i64)>, StoreError> {
     let first_kept = time.hour().as_millis();
-    transaction.open_table(HOURS)?.retain(|(_, hour), ()| hour >= first_kept)?;
+    let table = transaction.open_table(HOURS)?;
+    let subject_from = |subject: &str, hour| -> Result<Option<String>, StoreError> {
+        let first = table.range((subject, hour)..)?.next().transpose()?;
+        Ok(first.map(|(place, _)| place.value().0.to_owned()))
+    };
+    let mut found = Vec::new();
+    let mut next = subject_from("", i64::MIN)?;
+    while let Some(subject) = next.take().filter(|_| found.len() < at_most) {
+        let ended = (subject.as_str(), i64::MIN)..(subject.as_str(), first_kept);
+        for row in table.range(ended)?.take(at_most - found.len()) {
+            found.push((subject.clone(), row?.0.value().1));
+        }
+        next = subject_from(&subject, i64::MAX)?;
+    }
+    Ok(found)
+}
+
+/// Forgets hours.
+pub(super) fn forget(transaction: &WriteTransaction, hours: &[(String, i64)]) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(HOURS)?;
+    for (subject, hour) in hours {
+        table.remove((subject.as_str(), *hour))?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::DatabaseFile;
+    use super::*;
+    use crate::store::contract::Folder;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    #[test]
+    fn hours_are_forgotten_in_parts_and_only_the_old_ones() {
+        let folder = Folder::new();
+        let file = DatabaseFile::open(folder.path().join("hours.redb"), 1 << 20).unwrap();
+        let all =
+            ["a1", "k1", "k2"].map(|subject| (0..5).map(move |hour| (subject.to_owned(), hour * HOUR_MS)));
+        let fill = |transaction: &WriteTransaction| {
+            let mut table = transaction.open_table(HOURS)?;
+            for (subject, hour) in all.into_iter().flatten() {
+                table.insert((subject.as_str(), hour), ())?;
+            }
+            Ok(())
+        };
+        file.write(fill).unwrap();
+        let time = Timestamp::from_millis(3 * HOUR_MS + 1);
+        let mut parts = Vec::new();
+        loop {
+            let part = file.read(|transaction| some_before(transaction, time, 4)).unwrap();
+            if part.is_empty() {
+                break;
+            }
+            file.write(|transaction| forget(transaction, &part)).unwrap();
+            parts.push(part.len());
+        }
+        assert_eq!(parts, [4, 4, 1]);
+        let left =
+            file.read(|transaction| some_before(transaction, Timestamp::from_millis(i64::MAX), 99)).unwrap();
+        let left: Vec<_> = left.iter().map(|(subject, hour)| (subject.as_str(), hour / HOUR_MS)).collect();
+        assert_eq!(left, [("a1", 3), ("a1", 4), ("k1", 3), ("k1", 4), ("k2", 3), ("k2", 4)]);
+    }
 }

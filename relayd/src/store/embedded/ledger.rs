@@ -17,7 +17,7 @@ use crate::store::{Closed, Entry, Kept, Rollup, RollupKey, RollupQuery, RowQuery
 
 const CACHE_BYTES: usize = 4 << 20;
 
-/// How many rows one transaction drops.
+/// How many rows or hours one transaction drops.
 const PRUNED_AT_ONCE: usize = 10_000;
 
 /// Request id; [`Closed`] as CBOR.
@@ -102,8 +102,8 @@ impl LedgerFile {
                 break;
             }
         }
+        self.forget_hours(rows_before)?;
         self.0.write(|transaction| {
-            hours::drop_before(transaction, rows_before)?;
             balances::drop_ended(transaction, rows_before)?;
             let Some(before) = rollups_before else { return Ok(()) };
             balances::note_sums(transaction, before)?;
@@ -135,6 +135,17 @@ impl LedgerFile {
 
     pub(super) fn put_sums(&self, sums: &[(RollupKey, Rollup)]) -> Result<(), StoreError> {
         self.0.write(|transaction| rollups::put(transaction, sums))
+    }
+
+    /// Batches wait for the file only as long as one part takes.
+    fn forget_hours(&self, before: Timestamp) -> Result<(), StoreError> {
+        loop {
+            let some = self.0.read(|transaction| hours::some_before(transaction, before, PRUNED_AT_ONCE))?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.0.write(|transaction| hours::forget(transaction, &some))?;
+        }
     }
 }
 

@@ -15,6 +15,9 @@ const ENTRIES_MAX: usize = 4_000;
 /// How many bytes of them, as they lie in the journal; one entry more may be begun.
 const BYTES_MAX: usize = 4 << 20;
 
+/// How often the store may refuse everything that it is given before that is set aside.
+pub(super) const TRIES: u32 = 8;
+
 /// What goes to the store at once.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -91,50 +94,93 @@ pub(super) struct Delivery {
     pub(super) aside: Arc<SetAside>,
     /// Who wants to know which counters moved.
     pub(super) watch: Option<Watch>,
+    /// The first entry of a batch of which the store took nothing, and how often it was tried.
+    pub(super) refused: Option<(Mark, u32)>,
 }
 
 /// Hears of counters that moved. Whoever is too slow to listen misses some: bookings wait for nobody.
 pub type Watch = mpsc::Sender<Vec<Booked>>;
 
 impl Delivery {
-    /// Applies a batch. If the store finds some of it damaged and takes the rest, that is set aside.
+    /// Applies a batch. What the store finds damaged is set aside if it takes the rest, or if it has taken nothing
+    /// [`TRIES`] times.
     ///
     /// # Errors
     ///
     /// Nothing or part of the batch was applied; all of it is to be applied again.
-    pub(super) async fn apply(&self, Batch { entries, .. }: Batch) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let batch: Arc<[Entry]> = entries.into();
-        match self.store.apply(Arc::clone(&batch)).await {
-            Ok(moved) => {
-                self.tell(moved);
-                Ok(())
+    pub(super) async fn apply(&mut self, Batch { entries, .. }: Batch) -> Result<(), StoreError> {
+        self.apply_entries(&entries.into()).await
+    }
+
+    /// Applies a batch where nothing else can go on before: what the store finds damaged is tried again at once.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be reached.
+    pub(super) async fn apply_in_the_end(&mut self, Batch { entries, .. }: Batch) -> Result<(), StoreError> {
+        let entries: Arc<[Entry]> = entries.into();
+        loop {
+            match self.apply_entries(&entries).await {
+                // It is set aside when it has been tried often enough.
+                Err(StoreError::Damaged { .. }) => {}
+                result => return result,
             }
-            Err(damaged @ StoreError::Damaged { .. }) => self.apply_singly(&batch, damaged).await,
-            Err(error) => Err(error),
         }
     }
 
-    async fn apply_singly(&self, batch: &[Entry], damaged: StoreError) -> Result<(), StoreError> {
+    async fn apply_entries(&mut self, entries: &Arc<[Entry]>) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        match self.store.apply(Arc::clone(entries)).await {
+            Ok(moved) => self.tell(moved),
+            Err(damaged @ StoreError::Damaged { .. }) => self.apply_singly(entries, damaged).await?,
+            Err(error) => return Err(error),
+        }
+        self.refused = None;
+        Ok(())
+    }
+
+    async fn apply_singly(&mut self, entries: &[Entry], damaged: StoreError) -> Result<(), StoreError> {
         let mut refused = Vec::new();
-        for entry in batch {
+        for entry in entries {
             match self.store.apply(Arc::new([entry.clone()])).await {
                 Ok(moved) => self.tell(moved),
                 Err(error @ StoreError::Damaged { .. }) => refused.push((entry, error)),
                 Err(error) => return Err(error),
             }
         }
-        if refused.len() == batch.len() {
-            // Not the entries but the store is what is damaged.
+        // Not the entries but the store may be what is damaged.
+        let is_doubtful = refused.len() == entries.len() && !entries.iter().all(|entry| self.is_aside(entry));
+        if is_doubtful && self.tries(entries) < TRIES {
             return Err(damaged);
         }
         for (entry, error) in refused {
-            let Mark { lane, epoch, sequence, .. } = entry.mark;
-            self.aside.record(epoch, lane, sequence, &error.to_string(), entry.row());
+            self.set_aside(entry, &error);
         }
         Ok(())
+    }
+
+    /// How often nothing of a batch was taken, this time included.
+    fn tries(&mut self, entries: &[Entry]) -> u32 {
+        let Some(first) = entries.first().map(|entry| entry.mark) else { return 0 };
+        let before = self.refused.filter(|(mark, _)| *mark == first).map_or(0, |(_, tries)| tries);
+        self.refused = Some((first, before + 1));
+        before + 1
+    }
+
+    fn is_aside(&self, entry: &Entry) -> bool {
+        let Mark { lane, epoch, sequence, .. } = entry.mark;
+        self.aside.has(epoch, lane, sequence)
+    }
+
+    /// Nothing will ever replace what the request holds: it is given back, or it would be held for ever.
+    fn set_aside(&self, entry: &Entry, error: &StoreError) {
+        let Mark { lane, epoch, sequence, .. } = entry.mark;
+        self.aside.record(epoch, lane, sequence, &error.to_string(), entry.row());
+        for booking in &entry.closed.bookings {
+            self.store.give_back(entry.closed.request, &booking.group);
+        }
     }
 
     fn tell(&self, moved: Vec<Booked>) {

@@ -1,10 +1,11 @@
 //! Where records go that cannot be applied: kept for people to look at, counted, and in nobody's way.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::error;
 
@@ -14,23 +15,29 @@ use super::segment::create_folder;
 #[derive(Debug)]
 pub(super) struct SetAside {
     folder: PathBuf,
-    count: AtomicU64,
+    /// By their names. A record that is read again from the journal is not counted again.
+    kept: Mutex<HashSet<String>>,
 }
 
 impl SetAside {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, count: AtomicU64::new(0) }
+        Self { folder, kept: Mutex::default() }
     }
 
     /// How many were set aside by this process.
     pub(super) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.names().len() as u64
     }
 
     /// Keeps a record that cannot be applied.
     pub(super) fn record(&self, epoch: u64, lane: u32, sequence: u64, reason: &str, frame: &[u8]) {
-        let name = format!("e{epoch:016x}-l{lane}-{sequence:020}.rec");
+        let name = record_name(epoch, lane, sequence);
         self.tell(&name, reason, &self.keep(&name, |file| file.write_all(frame)));
+    }
+
+    /// Whether a record was set aside by this process.
+    pub(super) fn has(&self, epoch: u64, lane: u32, sequence: u64) -> bool {
+        self.names().contains(&record_name(epoch, lane, sequence))
     }
 
     /// Keeps what a segment has from `offset` to `end`, if it is anything but zeros.
@@ -44,11 +51,16 @@ impl SetAside {
     }
 
     fn tell(&self, name: &str, reason: &str, kept: &io::Result<()>) {
-        self.count.fetch_add(1, Ordering::Relaxed);
+        let is_new = self.names().insert(name.to_owned());
         match kept {
+            Ok(()) if !is_new => {}
             Ok(()) => error!(name, reason, "a journal record was set aside"),
             Err(error) => error!(name, reason, %error, "a journal record cannot even be set aside"),
         }
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
@@ -58,6 +70,10 @@ impl SetAside {
         write(&mut file)?;
         file.sync_all()
     }
+}
+
+fn record_name(epoch: u64, lane: u32, sequence: u64) -> String {
+    format!("e{epoch:016x}-l{lane}-{sequence:020}.rec")
 }
 
 /// Whether a part of a file is zeros: room that nothing was written to.

@@ -99,8 +99,8 @@ impl Ledger {
         create_folder(&settings.dir)?;
         let aside = Arc::new(SetAside::new(settings.dir.join("set-aside")));
         let mut found = recover::find(&settings.dir)?;
-        let delivery = Delivery { store, aside: Arc::clone(&aside), watch };
-        let retired = recover::recover(&mut found, &delivery, settings.keep(), clock.now()).await?;
+        let mut delivery = Delivery { store, aside: Arc::clone(&aside), watch, refused: None };
+        let retired = recover::recover(&mut found, &mut delivery, settings.keep(), clock.now()).await?;
         let number = delivery.store.next_epoch(found.epoch).await?;
         let numbers = (0..).filter(|lane| !found.lanes_in_use.contains(lane)).take(settings.lanes as usize);
         let epoch = Arc::new(Epoch::create(number, settings.clone())?);

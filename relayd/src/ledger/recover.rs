@@ -86,17 +86,16 @@ pub(super) struct Mended {
 /// Mends, closes and ships what dead processes left; gives their folders, to be removed later.
 pub(super) async fn recover(
     found: &mut Found,
-    delivery: &Delivery,
+    delivery: &mut Delivery,
     keep: Duration,
     now: Timestamp,
 ) -> Result<Vec<Retired>, LedgerError> {
-    let Delivery { store, aside, .. } = delivery;
-    let marks = store.marks().await?;
+    let marks = delivery.store.marks().await?;
     let mut retired = Vec::new();
     for (epoch, folder, lock) in found.dead.drain(..) {
-        for mut lane in mend_epoch(epoch, &folder, &marks, aside)? {
+        for mut lane in mend_epoch(epoch, &folder, &marks, &delivery.aside)? {
             let applied = lane.name.applied(&marks);
-            lane.close(applied, &**store).await?;
+            lane.close(applied, &*delivery.store).await?;
             lane.ship(applied, delivery).await?;
         }
         let left = keep.saturating_sub(now.since(last_change(&folder)?));
@@ -325,7 +324,7 @@ impl DeadLane {
         Ok(())
     }
 
-    async fn ship(&self, applied: u64, delivery: &Delivery) -> Result<(), LedgerError> {
+    async fn ship(&self, applied: u64, delivery: &mut Delivery) -> Result<(), LedgerError> {
         let (mut reader, mut batch) = (FrameReader::default(), Batch::default());
         for Mended { file, first_sequence, end, .. } in &self.segments {
             reader.start_at(HEADER_BYTES as u64, first_sequence.saturating_sub(1));
@@ -334,9 +333,9 @@ impl DeadLane {
                 if !batch.is_full() {
                     break;
                 }
-                delivery.apply(std::mem::take(&mut batch)).await?;
+                delivery.apply_in_the_end(std::mem::take(&mut batch)).await?;
             }
         }
-        Ok(delivery.apply(batch).await?)
+        Ok(delivery.apply_in_the_end(batch).await?)
     }
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 use shared::admin::AuditEntry;
 use shared::domain::{RequestId, Timestamp};
 
-use super::{Home, Settings, closed, id, open};
+use super::{Home, Settings, at, closed, id, in_total, open};
+use crate::ledger::apply::TRIES;
 use crate::ledger::{Ledger, LedgerError};
 use crate::store::contract::Folder;
 use crate::store::embedded::Embedded;
 use crate::store::{
-    Answer, Booked, Booking, Closed, CounterAsk, Entry, GroupId, Kept, Mark, Record, RecordKind, Reservation,
-    Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    Answer, Booked, Booking, Closed, CounterAsk, Entry, GroupAsk, GroupId, Kept, Mark, Record, RecordKind,
+    Reservation, Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict,
+    WindowRule, Write,
 };
 
 /// A store that fails when it is told to.
@@ -257,6 +259,27 @@ fn a_recovery_that_the_store_refuses_is_tried_by_the_next_start() {
     home.stop(ledger);
 }
 
+/// Holds what a request's end will book.
+fn hold(home: &Home, store: &dyn Store, number: u64) {
+    let lapses_at = at(i64::MAX);
+    let groups = ["key", "account"].map(GroupId::from);
+    let ask = CounterAsk { counter: in_total(), window: WindowRule::Lifetime, amount: 1, limit: 100 };
+    let asks = [ask];
+    let groups = groups.each_ref().map(|group| GroupAsk { group, counters: &asks });
+    let reservation = Reservation { request: id(number), now: at(0), lapses_at, groups: &groups };
+    let verdict = home.runtime.block_on(store.reserve(reservation)).unwrap();
+    assert!(matches!(verdict, Verdict::Admitted(_)), "{verdict:?}");
+}
+
+/// What is held in the groups of `hold`.
+fn held(home: &Home, store: &dyn Store) -> [u64; 2] {
+    let asks = [CounterAsk { counter: in_total(), window: WindowRule::Lifetime, amount: 0, limit: 0 }];
+    ["key", "account"].map(|group| {
+        let standings = home.runtime.block_on(store.standings(&group.into(), &asks, at(0)));
+        standings.unwrap()[0].held
+    })
+}
+
 #[test]
 fn a_record_that_cannot_be_applied_blocks_nothing() {
     let home = Home::new();
@@ -264,16 +287,62 @@ fn a_record_that_cannot_be_applied_blocks_nothing() {
     let store: Arc<dyn Store> = moody.clone();
     let (ledger, lanes) = home.start(&store, home.settings());
     *moody.chokes_on.lock().unwrap() = Some(id(2));
+    hold(&home, &*store, 2);
     open(&lanes[0], 2);
     lanes[0].close(&closed(2));
     flush_fails(&home, &ledger);
     assert_eq!(ledger.view().set_aside, 0, "it may be the store that is damaged");
+    assert_eq!(held(&home, &*store), [1, 1], "it may still be booked");
     for number in [1, 3] {
         open(&lanes[0], number);
         lanes[0].close(&closed(number));
     }
     home.flush(&ledger);
     home.assert_booked(&store, &[closed(1), closed(3)]);
+    assert_eq!(ledger.view().set_aside, 1);
+    assert_eq!(held(&home, &*store), [0, 0], "nothing would ever book what it held");
+    home.stop(ledger);
+}
+
+#[test]
+fn records_that_are_refused_again_and_again_are_set_aside_and_counted_once() {
+    let home = Home::new();
+    let moody = Moody::new(&home);
+    let store: Arc<dyn Store> = moody.clone();
+    let (ledger, lanes) = home.start(&store, home.settings());
+    *moody.chokes_on.lock().unwrap() = Some(id(1));
+    hold(&home, &*store, 1);
+    open(&lanes[0], 1);
+    lanes[0].close(&closed(1));
+    for _ in 1..TRIES {
+        flush_fails(&home, &ledger);
+    }
+    home.flush(&ledger);
+    assert_eq!((ledger.view().set_aside, ledger.view().unshipped), (1, 0));
+    assert_eq!(held(&home, &*store), [0, 0]);
+
+    // The journal is read again from where the store is, which is before that record.
+    open(&lanes[0], 2);
+    lanes[0].close(&closed(2));
+    moody.refuses.store(1, Ordering::Relaxed);
+    flush_fails(&home, &ledger);
+    home.flush(&ledger);
+    home.assert_booked(&store, &[closed(2)]);
+    assert_eq!(ledger.view().set_aside, 1);
+    home.stop(ledger);
+}
+
+#[test]
+fn a_record_that_is_refused_keeps_no_start_from_succeeding() {
+    let home = Home::new();
+    let moody = Moody::new(&home);
+    let store: Arc<dyn Store> = moody.clone();
+    let (ledger, lanes) = home.start(&store, home.settings());
+    open(&lanes[0], 1);
+    lanes[0].close(&closed(1));
+    drop((ledger, lanes));
+    *moody.chokes_on.lock().unwrap() = Some(id(1));
+    let (ledger, _lanes) = home.start(&store, home.settings());
     assert_eq!(ledger.view().set_aside, 1);
     home.stop(ledger);
 }

@@ -1,18 +1,15 @@
 //! Limits on requests and concurrency, of keys and of accounts.
 
-use shared::admin::{AddAccount, CreateKey, ShowKey};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use shared::admin::{
+    AddAccount, AdminCall, CreateKey, LimitHolder, ProblemCode, SetLimits, ShowKey, UpdateKey,
+};
 use shared::domain::{AccountKind, Limit, Protocol};
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Call, Client, Gate, Rig, Setup, Step, Upstream, admin, answer, until};
-
-fn limits(texts: &[&str]) -> Vec<Limit> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
-}
-
-fn limited(name: &str, texts: &[&str]) -> CreateKey {
-    CreateKey { limits: limits(texts), ..admin::key(name) }
-}
+use crate::support::admin::{CallError, limited, limits};
+use crate::support::{Answer, Call, Client, Gate, Reply, Rig, Setup, Step, Upstream, admin, answer, until};
 
 fn seconds_to_wait(answer: &Answer) -> u64 {
     answer.header("retry-after").expect("no retry-after").parse().expect("retry-after is no number")
@@ -236,9 +233,10 @@ async fn an_account_that_is_full_refuses_in_every_protocol_and_makes_way_for_ano
     let asked: Vec<_> = rig.upstream.take_seen().iter().map(|seen| seen.account.clone()).collect();
     let expected = kinds.map(|(_, kind)| [kind.name().to_owned(), format!("spare-{}", kind.name())]);
     assert_eq!(asked, expected.concat());
-    // The refused calls took nothing of the key's.
-    let refused: Vec<_> = rig.daemon.rows().await.into_iter().filter(|row| row.status == 429).collect();
-    assert!(refused.iter().all(|row| row.usage.is_empty() && row.attempts == 0), "{refused:?}");
+    // The refused calls were never opened.
+    let rows = rig.daemon.rows().await;
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert!(rows.iter().all(|row| row.status == 200 && row.attempts == 1), "{rows:?}");
 }
 
 #[tokio::test]
@@ -255,4 +253,70 @@ async fn counting_and_listing_take_nothing() {
     }
     client.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
     client.call(&Call::new(Protocol::Messages, "m")).await.expect(429);
+}
+
+/// As many limits as a holder may have, all of which hold for the model `m`, with texts as long as they may be.
+fn widest() -> Vec<Limit> {
+    let text = |number: usize| {
+        // "requests", then what follows the amount: 64 bytes for each of 32.
+        let scope = format!("per {} seconds on m, ", 1_000 + number);
+        format!("1000000 requests {scope}{}", "x".repeat(64 - "requests ".len() - scope.len()))
+    };
+    let texts: Vec<String> = (0..32).map(|number| text(2 * number + 1)).collect();
+    limits(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+async fn problem(rig: &Rig, call: &impl AdminCall) -> String {
+    match rig.daemon.try_call(call).await {
+        Err(CallError::Problem(problem)) if problem.code == ProblemCode::Invalid => problem.to_string(),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was accepted"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_more_limits_than_a_call_can_be_written_down_with() {
+    let rig = Rig::bare(Setup::default()).await;
+    let owner = "\u{10348}".repeat(100);
+    for name in ["one", "two"] {
+        let account = rig.account(AccountKind::ClaudeConsole, name);
+        rig.daemon.call(&AddAccount { limits: widest(), ..account }).await;
+    }
+    for holder in [LimitHolder::Owner(owner.clone()), LimitHolder::All] {
+        rig.daemon.call(&SetLimits { holder, limits: widest() }).await;
+    }
+    let wide = CreateKey { limits: widest(), owner: Some(owner), ..admin::key("wide") };
+    let client = rig.client_of(&wide).await;
+    // Both accounts are asked: what is held at either is written down.
+    let has_failed = AtomicBool::new(false);
+    rig.upstream.script(move |seen| match has_failed.swap(true, Ordering::Relaxed) {
+        true => answer(seen),
+        false => Reply::error(seen.protocol(), 529, &[]),
+    });
+    client.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
+    assert_eq!(rig.upstream.count(), 2);
+    rig.daemon.settled().await;
+    assert_eq!(used_and_held(&rig, "wide").await, [(1, 0); 32]);
+
+    let too_many = [widest(), limits(&["4 concurrent"])].concat();
+    let mut too_long = widest();
+    too_long[0] = format!("{}x", too_long[0]).parse().unwrap();
+    for limits in [too_many, too_long] {
+        let key = CreateKey { limits: limits.clone(), ..admin::key("wider") };
+        let update =
+            UpdateKey { key: "wide".to_owned(), limits: Some(limits.clone()), ..UpdateKey::default() };
+        let account =
+            AddAccount { limits: limits.clone(), ..rig.account(AccountKind::ClaudeConsole, "three") };
+        let shared = SetLimits { holder: LimitHolder::All, limits };
+        for message in [
+            problem(&rig, &key).await,
+            problem(&rig, &update).await,
+            problem(&rig, &account).await,
+            problem(&rig, &shared).await,
+        ] {
+            assert!(message.contains("at most 32 limits"), "{message}");
+        }
+    }
+    let nameless = CreateKey { owner: Some("x".repeat(101)), ..admin::key("nameless") };
+    assert!(problem(&rig, &nameless).await.contains("a name has 1 to 100 characters"));
 }

@@ -4,15 +4,12 @@ use std::time::{Duration, Instant};
 
 use shared::admin::LimitHolder;
 use shared::admin::{AddAccount, CreateKey, DeleteKey, SetLimits, ShowKey, UpdateAccount, UpdateKey};
-use shared::domain::{AccountKind, Limit, Protocol};
+use shared::domain::{AccountKind, Protocol};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::support::admin::limits;
 use crate::support::daemon::setting;
 use crate::support::{Answer, Call, Client, Gate, Gauge, Rig, Setup, Step, Upstream, admin, answer, until};
-
-fn limits(texts: &[&str]) -> Vec<Limit> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
-}
 
 /// A key whose calls wait.
 fn queued(name: &str, limit: &str, queue: &str) -> CreateKey {

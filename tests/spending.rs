@@ -7,9 +7,10 @@ use shared::admin::{
     AddAccount, BudgetEvent, CreateKey, LimitHolder, ListEvents, ListRequests, SetLimits, SetPrice, ShowKey,
     SumUsage, UpdateAccount, UsageBy,
 };
-use shared::domain::{AccountKind, Family, Limit, NanoUsd, Protocol};
+use shared::domain::{AccountKind, Family, NanoUsd, Protocol};
 use tokio::task::JoinSet;
 
+use crate::support::admin::{limited, limits};
 use crate::support::daemon::setting;
 use crate::support::{Answer, Call, Client, Gate, Reply, Rig, Seen, Setup, Step, admin, until, wire};
 
@@ -18,14 +19,6 @@ const INPUT: u64 = 1;
 const OUTPUT: u64 = 10;
 /// What [`call`] allows its answer.
 const ANSWER_MAX: u64 = 64;
-
-fn limited(name: &str, texts: &[&str]) -> CreateKey {
-    CreateKey { limits: limits(texts), ..admin::key(name) }
-}
-
-fn limits(texts: &[&str]) -> Vec<Limit> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
-}
 
 fn call() -> Call {
     Call::new(Protocol::Messages, "m")

@@ -11,7 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use shared::admin::{AddAccount, AdminCall, CreateKey, Problem};
-use shared::domain::AccountKind;
+use shared::domain::{AccountKind, Limit};
 use shared::progress::{Line, LongCall, Progress};
 use shared::redact::Secret;
 use tokio::net::UnixStream;
@@ -123,4 +123,14 @@ pub fn account(kind: AccountKind, name: &str, base_url: &str) -> AddAccount {
 /// A key as most tests create it.
 pub fn key(name: &str) -> CreateKey {
     CreateKey { name: name.to_owned(), ..CreateKey::default() }
+}
+
+/// Limits as operators write them.
+pub fn limits(texts: &[&str]) -> Vec<Limit> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A key with limits.
+pub fn limited(name: &str, texts: &[&str]) -> CreateKey {
+    CreateKey { limits: limits(texts), ..key(name) }
 }

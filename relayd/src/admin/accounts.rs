@@ -10,7 +10,7 @@ use shared::domain::account::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, SimulatorSetting
 use shared::domain::{Account, AccountId, AccountKind, Delay};
 use shared::redact::Secret;
 
-use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, view};
+use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, checked_limits, view};
 use crate::directory::AccountEntry;
 
 impl Admin {
@@ -42,7 +42,7 @@ impl Admin {
             weight: checked_rank(call.weight.unwrap_or(DEFAULT_WEIGHT))?,
             paused: false,
             headers: call.headers,
-            limits: call.limits,
+            limits: checked_limits(call.limits)?,
             gap_ms: checked_gap(call.gap_ms)?,
             simulator: call.simulator,
             created_at: self.clock.now(),
@@ -199,7 +199,8 @@ fn reschedule(account: &mut Account, call: &mut UpdateAccount) -> Result<Vec<Str
     }
     if call.limits.is_some() || !call.limit_changes.is_empty() {
         let limits = call.limits.take().unwrap_or_else(|| std::mem::take(&mut account.limits));
-        account.limits = std::mem::take(&mut call.limit_changes).applied(limits).map_err(Invalid::Limit)?;
+        let limits = std::mem::take(&mut call.limit_changes).applied(limits).map_err(Invalid::Limit)?;
+        account.limits = checked_limits(limits)?;
         changed("limits");
     }
     if let Some(gap) = call.gap_ms {

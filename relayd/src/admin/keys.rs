@@ -8,12 +8,13 @@ use shared::crypto::{generate_api_key, random};
 use shared::domain::{AccountId, ApiKey, KeyId, Timestamp};
 use shared::redact;
 
-use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, view};
+use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, checked_limits, view};
 use crate::directory::KeyEntry;
 
 impl Admin {
     pub(super) async fn create_key(&self, call: CreateKey, peer: Peer) -> Result<CreatedKey, AdminError> {
         check_name(&call.name)?;
+        let owner = call.owner.map_or(Ok(None), checked_owner)?;
         let now = self.clock.now();
         if call.expires_at.is_some() && call.valid_s_from_first_use.is_some() {
             return Err(Invalid::TwoEnds.into());
@@ -28,12 +29,12 @@ impl Admin {
             digest,
             pepper_id,
             hint: redact::hint(secret.expose()),
-            owner: call.owner.filter(|owner| !owner.is_empty()),
+            owner,
             permissions: call.permissions,
             allow_models: call.allow_models,
             deny_models: call.deny_models,
             accounts: self.account_ids(&call.accounts)?,
-            limits: call.limits,
+            limits: checked_limits(call.limits)?,
             queue: call.queue,
             on_disconnect: call.on_disconnect,
             rates: call.rates,
@@ -77,8 +78,8 @@ impl Admin {
             check_name(&name)?;
             changed.set("name", |key| key.name = name);
         }
-        if let Some(owner) = call.owner {
-            changed.set("owner", |key| key.owner = (!owner.is_empty()).then_some(owner));
+        if let Some(owner) = call.owner.map(checked_owner).transpose()? {
+            changed.set("owner", |key| key.owner = owner);
         }
         if let Some(permissions) = call.permissions {
             changed.set("permissions", |key| key.permissions = permissions);
@@ -95,7 +96,7 @@ impl Admin {
         }
         if call.limits.is_some() || !call.limit_changes.is_empty() {
             let limits = call.limits.unwrap_or_else(|| entry.key.limits.clone());
-            let limits = call.limit_changes.applied(limits).map_err(Invalid::Limit)?;
+            let limits = checked_limits(call.limit_changes.applied(limits).map_err(Invalid::Limit)?)?;
             changed.set("limits", |key| key.limits = limits);
         }
         if let Some(queue) = call.queue {
@@ -168,6 +169,15 @@ impl Admin {
     fn account_ids(&self, names: &[String]) -> Result<Vec<AccountId>, AdminError> {
         names.iter().map(|name| Ok(self.account_entry(name)?.account.id.clone())).collect()
     }
+}
+
+/// An owner is a name; an empty one is none.
+fn checked_owner(owner: String) -> Result<Option<String>, Invalid> {
+    if owner.is_empty() {
+        return Ok(None);
+    }
+    check_name(&owner)?;
+    Ok(Some(owner))
 }
 
 fn check_end(end: Option<Timestamp>, now: Timestamp) -> Result<(), Invalid> {

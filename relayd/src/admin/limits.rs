@@ -3,7 +3,7 @@
 use shared::admin::{BudgetEvent, LimitHolder, LimitsView, ListEvents, SetLimits};
 use shared::domain::Timestamp;
 
-use super::{Admin, AdminError, Peer, check_name, view};
+use super::{Admin, AdminError, Peer, check_name, checked_limits, view};
 use crate::directory::{LimitSet, Snapshot};
 
 impl Admin {
@@ -21,6 +21,7 @@ impl Admin {
         if let LimitHolder::Owner(owner) = &holder {
             check_name(owner)?;
         }
+        let limits = checked_limits(limits)?;
         let name = holder.name();
         let action = if limits.is_empty() { "limits.clear" } else { "limits.set" };
         let audit = self.audit(peer, action, name, name, vec!["limits".to_owned()]);

@@ -26,7 +26,7 @@ use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
 use shared::costs::RebuildCosts;
-use shared::domain::{NoSuchLimit, Timestamp};
+use shared::domain::{Limit, NoSuchLimit, Timestamp};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,7 +40,7 @@ use crate::events::Events;
 use crate::ledger::{Ledger, LedgerError};
 use crate::near::nearest;
 use crate::rebuild::RebuildError;
-use crate::store::StoreError;
+use crate::store::{LIMITS_MAX, NAMES_BYTES_MAX, StoreError};
 use crate::upstream::Upstream;
 
 /// A call's size: a price list is the largest.
@@ -224,6 +224,11 @@ enum Invalid {
     /// A limit that is not there cannot be taken away.
     #[error(transparent)]
     Limit(NoSuchLimit),
+    /// A call could not be written down with what it holds of them.
+    #[error(
+        "a key, owner or account has at most {LIMITS_MAX} limits, whose texts without the amounts have at most {NAMES_BYTES_MAX} bytes together"
+    )]
+    Limits,
     /// A deleted key stays deleted.
     #[error("the key is deleted")]
     Deleted,
@@ -463,6 +468,12 @@ fn json(status: StatusCode, body: Body) -> Response<Body> {
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     response
+}
+
+/// Every call is written down with what it holds of its limits, and a record has its bounds.
+fn checked_limits(limits: Vec<Limit>) -> Result<Vec<Limit>, Invalid> {
+    let bytes: usize = limits.iter().map(|limit| limit.counter_name().len()).sum();
+    if limits.len() <= LIMITS_MAX && bytes <= NAMES_BYTES_MAX { Ok(limits) } else { Err(Invalid::Limits) }
 }
 
 /// Names are shown in tables and typed in commands; they must not look like ids.

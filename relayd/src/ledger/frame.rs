@@ -13,8 +13,9 @@ use crate::store::cbor::Appender;
 pub(super) const FRAME_BYTES: usize = 17;
 /// Bytes of the length and the checksum, which the length does not count.
 const PREFIX_BYTES: usize = 8;
-/// What a payload may have; a longer one is damage.
-pub(super) const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+/// What a payload may have; a longer one is damage. The end of a request has what was held at every account that was
+/// asked.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 128 << 10;
 /// Bytes of a segment's header.
 pub(super) const HEADER_BYTES: usize = 44;
 
@@ -289,7 +290,7 @@ mod tests {
     fn a_reader_stops_at_the_limit_and_at_numbers_that_do_not_grow() {
         let folder = Folder::new();
         let path = folder.path().join("frames");
-        let (bytes, large) = (frames(800), frames(3));
+        let (bytes, large) = (frames(1_600), frames(3));
         assert!(bytes.len() > 2 * READ_BYTES, "it is read in several pieces");
         std::fs::write(&path, &bytes).unwrap();
         let file = File::options().read(true).write(true).open(&path).unwrap();
@@ -304,7 +305,7 @@ mod tests {
         };
         let end = bytes.len() as u64;
         reader.start_at(0, 0);
-        assert_eq!((count(&mut reader, end - 1), reader.last_sequence()), (799, 799));
+        assert_eq!((count(&mut reader, end - 1), reader.last_sequence()), (1_599, 1_599));
         assert_eq!((count(&mut reader, end), reader.offset()), (1, end));
         file.write_all_at(&large, end).unwrap();
         assert_eq!(count(&mut reader, end + large.len() as u64), 0, "their numbers begin again");

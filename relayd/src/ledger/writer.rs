@@ -17,8 +17,9 @@ use super::record::{Attempt, Bounded, Opened};
 use super::segment::{Segment, Spare};
 use crate::store::Closed;
 
-/// What an [`Opened`] or an [`Attempt`] may have, with its frame.
-const OPEN_FRAME_BYTES_MAX: usize = 16 << 10;
+/// What an [`Opened`] or an [`Attempt`] may have, with its frame: room for all limits that may hold for a call
+/// ([`crate::store::LIMITS_MAX`]).
+const OPEN_FRAME_BYTES_MAX: usize = 32 << 10;
 /// What an opening and its end rarely exceed, each of them.
 const OPENING_BYTES: u64 = 4 << 10;
 /// What the end of a request has beyond what its beginning has: frame, times, usage, the priced model.

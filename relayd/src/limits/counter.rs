@@ -9,6 +9,12 @@ use std::time::Duration;
 use shared::domain::Timestamp;
 use shared::domain::limit::Metric;
 
+/// How many limits a holder may have. What is held of them is written into the journal with every call, and a record
+/// has its bounds.
+pub const LIMITS_MAX: usize = 32;
+/// How many bytes the names of their counters may have together.
+pub const NAMES_BYTES_MAX: usize = 2 << 10;
+
 /// Names a counter within its group by what it counts: a limit's text without its amount, so that the amount may
 /// change without a new counter.
 #[derive(Clone)]

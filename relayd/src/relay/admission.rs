@@ -142,7 +142,14 @@ impl Book {
                 of_set.for_each(|held| self.note_left(asks, held));
             }
         }
-        self.closed.bookings.extend(held.into_iter().map(booking));
+        for held in held {
+            let is_same = |known: &&mut Booking| known.group == held.group && known.counter == held.counter;
+            match self.closed.bookings.iter_mut().find(is_same) {
+                // What is held in two steps is booked in one, where the first was held.
+                Some(known) => known.amount = known.amount.saturating_add(held.amount),
+                None => self.closed.bookings.push(booking(held)),
+            }
+        }
     }
 
     /// Of several limits of a metric, the client is told of the one of which least is left.

@@ -43,7 +43,7 @@ impl Book {
     /// How much is held in a counter.
     pub(super) fn held(&self, group: &GroupId, counter: &crate::store::CounterId) -> u64 {
         let is_it = |booking: &&Booking| booking.group == *group && booking.counter == *counter;
-        self.closed.bookings.iter().filter(is_it).fold(0, |sum, held| sum.saturating_add(held.amount))
+        self.closed.bookings.iter().find(is_it).map_or(0, |held| held.amount)
     }
 
     /// Settles what the call used and cost. `served` is the group of the account that served it; `reader` read
@@ -86,9 +86,7 @@ impl Book {
     /// What the counters book: what was used in place of what was held.
     fn settle(&mut self, served: Option<&GroupId>) {
         let Closed { bookings, given_up, usage, cost, rated, .. } = &mut self.closed;
-        for at in 0..bookings.len() {
-            let (before, booking) = bookings.split_at_mut(at);
-            let Some(booking) = booking.first_mut() else { continue };
+        for booking in bookings {
             let used = match Holder::of(&booking.group, served) {
                 Holder::Keys => (usage.tokens(), *rated),
                 Holder::All => (usage.tokens(), *cost),
@@ -96,11 +94,7 @@ impl Book {
                     charged(&booking.group, given_up, served.then_some((usage, *cost)))
                 }
             };
-            // What was held in two steps is booked in one.
-            let is_more =
-                before.iter().any(|held| held.group == booking.group && held.counter == booking.counter);
             booking.amount = match booking.counter.metric() {
-                _ if is_more => 0,
                 Metric::Requests | Metric::Concurrent => booking.amount,
                 Metric::Tokens => used.0,
                 Metric::Cost => used.1.as_counted(),

@@ -22,6 +22,7 @@ use shared::domain::{AccountId, KeyId, RequestId, Timestamp};
 pub use entry::{Booking, Closed, End, Entry, GivenUp, Mark, Rates, Rollup, RollupKey};
 
 pub use crate::limits::counter::{CounterAsk, CounterId, Span, Standing, WindowRule};
+pub use crate::limits::counter::{LIMITS_MAX, NAMES_BYTES_MAX};
 
 /// What an operation of the store comes back with.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use shared::domain::{AccountId, KeyId};
 
-use super::{Home, Settings, attempt, bare_lane, closed, id, open, opened, orphaned};
+use super::{Attempt, Home, Opened, Settings, attempt, bare_lane, closed, id, open, opened, orphaned};
 use crate::ledger::frame::{self, Kind};
 use crate::ledger::record::Bounded;
 use crate::ledger::segment::{Segment, epoch_folder};
 use crate::ledger::{JournalError, Lane};
-use crate::store::{Closed, GivenUp, Store};
+use crate::store::{Booking, Closed, CounterId, GivenUp, GroupId, LIMITS_MAX, NAMES_BYTES_MAX, Span, Store};
 
 /// The largest end that a request with so many attempts can have.
 fn longest_end(number: u64, attempts: u32) -> Closed {
@@ -48,6 +49,71 @@ fn longest_usage() -> shared::domain::Usage {
         usage[*class] = u64::MAX;
     }
     usage
+}
+
+/// Bookings in as many counters with as long names as a holder's limits may have.
+fn widest(group: &GroupId) -> Vec<Booking> {
+    let end = shared::domain::Timestamp::from_millis(i64::MAX);
+    let name = |number: usize| {
+        let bytes = NAMES_BYTES_MAX / LIMITS_MAX;
+        format!("{:m<bytes$}", format!("cost in total on {number}"))
+    };
+    let booking = |number| Booking {
+        group: group.clone(),
+        counter: CounterId::named(&name(number)).unwrap(),
+        span: Span { start: end, end: Some(end) },
+        amount: u64::MAX,
+    };
+    (0..LIMITS_MAX).map(booking).collect()
+}
+
+/// As many attempts as the configuration allows, all holders with as many limits as they may have, and the longest
+/// names.
+#[test]
+fn the_widest_limits_of_all_holders_fit_a_record() {
+    const ATTEMPTS_MAX: u32 = 20;
+    let home = Home::new();
+    let lane = bare_lane(&home.settings(), 1);
+    let owner = "\u{10348}".repeat(100);
+    let key = KeyId::from_random([7; 10]);
+    let groups = [GroupId::of_key(&key), GroupId::of_owner(&owner), GroupId::of_all()];
+    let model = "m".repeat(256);
+    let bookings: Vec<Booking> = groups.iter().flat_map(widest).collect();
+    let opened = Opened { key: key.clone(), model: model.clone(), bookings, ..opened(1) };
+    let attempts: Vec<Attempt> = (1..=ATTEMPTS_MAX)
+        .map(|count| {
+            let account = AccountId::from_random([count.to_le_bytes()[0]; 10]);
+            let bookings = widest(&GroupId::of_account(&account));
+            Attempt { account, model: model.clone(), bookings, ..attempt(1, count) }
+        })
+        .collect();
+    lane.open(&opened, &attempts[0]).unwrap();
+    attempts[1..].iter().for_each(|attempt| lane.attempt(attempt).unwrap());
+    let given_up = |attempt: &Attempt| GivenUp {
+        account: attempt.account.clone(),
+        model: model.clone(),
+        ..longest_end(1, ATTEMPTS_MAX).given_up[0].clone()
+    };
+    let end = Closed {
+        key,
+        model: model.clone(),
+        bookings: opened
+            .bookings
+            .iter()
+            .chain(attempts.iter().flat_map(|attempt| &attempt.bookings))
+            .cloned()
+            .collect(),
+        given_up: attempts[1..].iter().map(given_up).collect(),
+        ..longest_end(1, ATTEMPTS_MAX)
+    };
+    let mut frame = Vec::new();
+    frame::append(&mut frame, Kind::Closed, &*end.bounded()).unwrap();
+    assert!(frame.len() as u64 <= lane.locked().kept_for(id(1)));
+    lane.close(&end);
+    drop(lane);
+    let store = home.store();
+    let (_ledger, _lanes) = home.start(&store, home.settings());
+    assert_eq!(home.rows(&store)[0].bookings, end.bookings);
 }
 
 /// Opens until the lane refuses; gives how many it took.

@@ -64,10 +64,22 @@ pub async fn authenticate(
             None => AuthError::Unknown,
         });
     };
+    admitted(directory, entry, now).await
+}
+
+/// The key's entry if it may be used now. The first use settles the end of its life; whatever else became of the key
+/// meanwhile counts.
+async fn admitted(
+    directory: &Arc<Directory>,
+    entry: Arc<KeyEntry>,
+    now: Timestamp,
+) -> Result<Arc<KeyEntry>, AuthError> {
     check(&entry.key, now)?;
-    if entry.key.activated_at(now).is_some() {
-        return directory.activate(&entry, now).await.map_err(AuthError::Activation);
+    if entry.key.activated_at(now).is_none() {
+        return Ok(entry);
     }
+    let entry = directory.activate(&entry, now).await.map_err(AuthError::Activation)?;
+    check(&entry.key, now)?;
     Ok(entry)
 }
 
@@ -119,13 +131,42 @@ fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::HeaderValue;
+    use shared::crypto::{Sealer, SealingKey};
+    use shared::domain::Zone;
+    use shared::redact::Secret;
 
     use super::*;
+    use crate::directory::Sessions;
+    use crate::store::contract::Folder;
+    use crate::store::embedded::Embedded;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
         pairs.iter().map(pair).collect()
+    }
+
+    /// Between the look-up and the end of the key's first use, an operator switches it off.
+    #[tokio::test]
+    async fn a_key_that_is_disabled_meanwhile_is_not_let_in() {
+        let folder = Folder::new();
+        let store = Arc::new(Embedded::open(folder.path()).unwrap());
+        let sealer = Sealer::new(&SealingKey::generate().unwrap());
+        let sessions = Sessions::new(Duration::from_secs(60), 16);
+        let directory = Arc::new(Directory::load(store, sealer, sessions, Zone::UTC).await.unwrap());
+        let (digest, pepper_id) = directory.digest(&Secret::new("cr_1"));
+        let key = serde_json::json!({
+            "id": "key_1", "name": "alice", "hint": "cr_1", "digest": digest, "pepper_id": pepper_id,
+            "created_at": Timestamp::from_millis(0), "valid_s_from_first_use": 60,
+        });
+        let key: ApiKey = serde_json::from_value(key).unwrap();
+        let found = directory.put_key(key.clone(), None, None).await.unwrap();
+        let now = Timestamp::from_millis(1_000);
+        directory.put_key(ApiKey { disabled: true, ..key }, Some(found.version), None).await.unwrap();
+        let admitted = admitted(&directory, found, now).await;
+        assert!(matches!(admitted, Err(AuthError::Disabled)), "{:?}", admitted.map(|entry| entry.version));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Directory {
 
     /// Seals an account's credential.
     pub fn seal(&self, account: &AccountId, secret: &Secret) -> Result<Sealed, CryptoError> {
-        self.sealer.seal(account.as_str(), "secret", secret)
+        self.reader.sealer.seal(account.as_str(), "secret", secret)
     }
 
     /// Writes a key: a new one, or in place of the version that was read.
@@ -65,11 +65,11 @@ impl Directory {
         audit: Option<AuditEntry>,
     ) -> Edited<KeyEntry> {
         let changing = self.change().await;
-        let same_name = |other: &&Arc<KeyEntry>| {
-            other.key.name == key.name && other.key.id != key.id && other.key.deleted_at.is_none()
-        };
-        if key.deleted_at.is_none() && self.snapshot().keys().iter().any(|other| same_name(&other)) {
-            return Err(EditError::NameTaken(key.name));
+        if key.deleted_at.is_none() {
+            let snapshot = self.snapshot();
+            let live = snapshot.keys().iter().filter(|other| other.key.deleted_at.is_none());
+            let named = live.map(|other| (other.key.id.as_str(), other.key.name.as_str()));
+            check_free(&key.name, key.id.as_str(), named)?;
         }
         let id = key.id.to_string();
         let value = Some(serde_json::to_vec(&key)?);
@@ -86,11 +86,13 @@ impl Directory {
         audit: Option<AuditEntry>,
     ) -> Edited<AccountEntry> {
         let changing = self.change().await;
-        let same_name =
-            |other: &Arc<AccountEntry>| other.account.name == account.name && other.account.id != account.id;
-        if self.snapshot().accounts().iter().any(same_name) {
-            return Err(EditError::NameTaken(account.name));
-        }
+        let snapshot = self.snapshot();
+        let accounts = snapshot.accounts().iter().map(|other| &other.account);
+        check_free(
+            &account.name,
+            account.id.as_str(),
+            accounts.map(|other| (other.id.as_str(), other.name.as_str())),
+        )?;
         let id = account.id.to_string();
         let value = Some(serde_json::to_vec(&account)?);
         let write = Write { kind: RecordKind::Account, id: id.clone(), expected: read, value, audit };
@@ -143,8 +145,14 @@ impl Directory {
         let directory = Arc::clone(self);
         to_its_end(async move {
             let _changing = changing;
-            directory.store.write(vec![write]).await?;
-            Ok(directory.refresh().await?)
+            let (kind, id) = (write.kind, write.id.clone());
+            let written = directory.store.write(vec![write]).await;
+            // What somebody else made of the record meanwhile is seen, too.
+            if matches!(written, Ok(_) | Err(StoreError::Changed)) {
+                directory.refresh_record(kind, &id).await?;
+            }
+            written?;
+            Ok(())
         })
         .await
     }
@@ -153,6 +161,18 @@ impl Directory {
     pub(super) async fn change(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.changing).lock_owned().await
     }
+}
+
+/// Whether a name is still to be had for what has this id.
+fn check_free<'a>(
+    name: &str,
+    id: &str,
+    mut named: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), EditError> {
+    if named.any(|(other, taken)| taken == name && other != id) {
+        return Err(EditError::NameTaken(name.to_owned()));
+    }
+    Ok(())
 }
 
 /// Makes a change also when whoever asked for it goes meanwhile: what is written must be read back, or a key
@@ -205,11 +225,18 @@ mod tests {
     use crate::directory::Sessions;
     use crate::store::embedded::Embedded;
 
-    fn key(directory: &Directory) -> ApiKey {
-        let (digest, pepper_id) = directory.digest(&Secret::new("cr_1"));
+    async fn directory(folder: &tempfile::TempDir) -> Arc<Directory> {
+        let store = Arc::new(Embedded::open(folder.path()).unwrap());
+        let sealer = Sealer::new(&SealingKey::generate().unwrap());
+        let sessions = Sessions::new(Duration::from_secs(60), 16);
+        Arc::new(Directory::load(store, sealer, sessions, Zone::UTC).await.unwrap())
+    }
+
+    fn key(directory: &Directory, number: u32) -> ApiKey {
+        let (digest, pepper_id) = directory.digest(&Secret::new(format!("cr_{number}")));
         ApiKey {
-            id: KeyId::from("key_1"),
-            name: "alice".to_owned(),
+            id: KeyId::from(format!("key_{number}").as_str()),
+            name: format!("key {number}"),
             digest,
             pepper_id,
             hint: String::new(),
@@ -235,11 +262,8 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_read_back_when_whoever_asked_for_it_has_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(Embedded::open(folder.path()).unwrap());
-        let sealer = Sealer::new(&SealingKey::generate().unwrap());
-        let sessions = Sessions::new(Duration::from_secs(60), 16);
-        let directory = Arc::new(Directory::load(store, sealer, sessions, Zone::UTC).await.unwrap());
-        let put = directory.put_key(key(&directory), None, None);
+        let directory = directory(&folder).await;
+        let put = directory.put_key(key(&directory, 1), None, None);
         assert!(tokio::time::timeout(Duration::ZERO, put).await.is_err(), "nobody waits for the file");
         let known = async {
             while directory.find_key("cr_1").is_none() {
@@ -247,5 +271,107 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(10), known).await.unwrap();
+    }
+
+    /// Changes a record as another process would.
+    async fn write_elsewhere(directory: &Directory, kind: RecordKind, id: &str, value: &impl Serialize) {
+        let read = directory.store.record(kind, id).await.unwrap();
+        let write = Write {
+            kind,
+            id: id.to_owned(),
+            expected: read.map(|record| record.version),
+            value: Some(serde_json::to_vec(value).unwrap()),
+            audit: None,
+        };
+        directory.store.write(vec![write]).await.unwrap();
+    }
+
+    fn audit() -> AuditEntry {
+        AuditEntry {
+            at: Timestamp::from_millis(0),
+            uid: None,
+            pid: None,
+            action: "change".to_owned(),
+            subject: "it".to_owned(),
+            name: "it".to_owned(),
+            fields: Vec::new(),
+        }
+    }
+
+    fn account(number: u32) -> Account {
+        let account = serde_json::json!({
+            "id": format!("acc_{number}"), "name": format!("account {number}"), "kind": "claude-console",
+            "base_url": "https://api.example", "priority": 50, "weight": 1, "created_at": Timestamp::from_millis(0),
+        });
+        serde_json::from_value(account).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_change_reads_its_own_record_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = directory(&folder).await;
+        for number in [3, 1, 2] {
+            directory.put_key(key(&directory, number), None, None).await.unwrap();
+            directory.put_account(account(number), None, None).await.unwrap();
+        }
+        let before = directory.snapshot();
+        let other = ApiKey { name: "changed elsewhere".to_owned(), ..key(&directory, 1) };
+        write_elsewhere(&directory, RecordKind::Key, "key_1", &other).await;
+        write_elsewhere(&directory, RecordKind::Price, "set/m", &BTreeMap::from([("input", "1")])).await;
+
+        let disabled = ApiKey { disabled: true, ..key(&directory, 2) };
+        directory.put_key(disabled, Some(1), None).await.unwrap();
+        let paused = Account { paused: true, ..account(2) };
+        directory.put_account(paused, Some(1), None).await.unwrap();
+        let after = directory.snapshot();
+        let ids: Vec<&str> = after.keys().iter().map(|entry| entry.key.id.as_str()).collect();
+        assert_eq!(ids, ["key_1", "key_2", "key_3"]);
+        assert!(after.key("key_2").unwrap().key.disabled && after.account("acc_2").unwrap().account.paused);
+        for number in [1, 3] {
+            let (key, account) = (format!("key_{number}"), format!("acc_{number}"));
+            assert!(Arc::ptr_eq(before.key(&key).unwrap(), after.key(&key).unwrap()), "{key}");
+            assert!(
+                Arc::ptr_eq(before.account(&account).unwrap(), after.account(&account).unwrap()),
+                "{account}"
+            );
+        }
+
+        let prices = directory.prices().version();
+        directory.reload().await.unwrap();
+        assert_eq!(directory.snapshot().key("key_1").unwrap().key.name, "changed elsewhere");
+        assert!(directory.snapshot().key("key_2").unwrap().key.disabled);
+        assert!(directory.prices().version() > prices);
+    }
+
+    #[tokio::test]
+    async fn what_a_record_was_is_gone_from_the_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = directory(&folder).await;
+        let first = directory.put_key(key(&directory, 1), None, None).await.unwrap();
+        let renewed = ApiKey { digest: directory.digest(&Secret::new("cr_new")).0, ..first.key.clone() };
+        let renewed = directory.put_key(renewed, Some(first.version), None).await.unwrap();
+        assert!(directory.find_key("cr_1").is_none() && directory.find_key("cr_new").is_some());
+        let deleted = ApiKey { deleted_at: Some(Timestamp::from_millis(7)), ..renewed.key.clone() };
+        directory.put_key(deleted, Some(renewed.version), None).await.unwrap();
+        assert!(directory.find_key("cr_new").is_none());
+        assert_eq!(directory.snapshot().keys().len(), 1);
+
+        let entry = directory.put_account(account(1), None, None).await.unwrap();
+        directory.remove_account(&entry, Timestamp::from_millis(9), audit()).await.unwrap();
+        let snapshot = directory.snapshot();
+        assert!(snapshot.accounts().is_empty());
+        assert_eq!(snapshot.account_name(&AccountId::from("acc_1")), "account 1");
+    }
+
+    #[tokio::test]
+    async fn a_record_that_somebody_else_changed_is_seen_by_whoever_fails_to_change_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = directory(&folder).await;
+        let put = directory.put_key(key(&directory, 1), None, None).await.unwrap();
+        let other = ApiKey { disabled: true, ..put.key.clone() };
+        write_elsewhere(&directory, RecordKind::Key, "key_1", &other).await;
+        let changed = directory.put_key(put.key.clone(), Some(put.version), None).await;
+        assert!(matches!(changed, Err(EditError::Changed)));
+        assert!(directory.snapshot().key("key_1").unwrap().key.disabled);
     }
 }

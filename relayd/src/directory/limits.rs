@@ -70,10 +70,10 @@ impl LimitSet {
 }
 
 /// Limits that keys share, by who shares them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SharedLimits(HashMap<LimitHolder, Shared, ahash::RandomState>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shared {
     /// Version of the record.
     version: u64,

@@ -1,5 +1,5 @@
 //! Keys, accounts and prices as the request path reads them: a snapshot in memory, swapped whole after every
-//! change. What ages by itself (an account's health and load) lives beside the records and outlasts a swap.
+//! change, in which all that did not change is shared with the one before. What ages by itself (an account's health and load) lives beside the records and outlasts a swap.
 
 mod averages;
 mod edit;
@@ -25,6 +25,7 @@ pub use pace::{TooLong, Turn};
 pub use prices::PricesError;
 pub use sessions::Sessions;
 
+use self::read::Reader;
 use crate::pricing::{PriceError, PriceTable};
 use crate::store::{GroupId, Store, StoreError};
 
@@ -64,7 +65,7 @@ pub enum DirectoryError {
 }
 
 /// Keys and accounts at one moment.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot {
     by_digest: HashMap<Digest, Arc<KeyEntry>, ahash::RandomState>,
     keys: Vec<Arc<KeyEntry>>,
@@ -85,6 +86,7 @@ pub struct Holder<'a> {
     pub limits: &'a LimitSet,
 }
 
+#[derive(Clone)]
 struct Removed {
     name: String,
     at: Timestamp,
@@ -113,7 +115,7 @@ impl Snapshot {
 
     /// A key by its id, or by its name if it is not deleted.
     pub fn key(&self, name: &str) -> Option<&Arc<KeyEntry>> {
-        self.keys.iter().find(|entry| entry.key.id.as_str() == name).or_else(|| {
+        self.key_place(name).ok().map(|place| &self.keys[place]).or_else(|| {
             self.keys.iter().find(|entry| entry.key.deleted_at.is_none() && entry.key.name == name)
         })
     }
@@ -125,15 +127,23 @@ impl Snapshot {
 
     /// An account by its id or name.
     pub fn account(&self, name: &str) -> Option<&Arc<AccountEntry>> {
-        self.accounts
-            .iter()
-            .find(|entry| entry.account.id.as_str() == name)
-            .or_else(|| self.accounts.iter().find(|entry| entry.account.name == name))
+        let by_id = self.account_place(name).ok().map(|place| &self.accounts[place]);
+        by_id.or_else(|| self.accounts.iter().find(|entry| entry.account.name == name))
+    }
+
+    /// Where the key with this id is, or would be.
+    fn key_place(&self, id: &str) -> Result<usize, usize> {
+        self.keys.binary_search_by(|entry| entry.key.id.as_str().cmp(id))
+    }
+
+    /// Where the account with this id is, or would be.
+    fn account_place(&self, id: &str) -> Result<usize, usize> {
+        self.accounts.binary_search_by(|entry| entry.account.id.as_str().cmp(id))
     }
 
     /// The position of an account.
     pub fn position(&self, id: &AccountId) -> Option<usize> {
-        self.accounts.iter().position(|entry| entry.account.id == *id)
+        self.account_place(id.as_str()).ok()
     }
 
     /// The name of an account, for tables; its id when nothing is known of it.
@@ -202,14 +212,13 @@ impl Snapshot {
 /// The snapshot and what it takes to change it.
 pub struct Directory {
     store: Arc<dyn Store>,
-    sealer: Sealer,
+    reader: Arc<Reader>,
     pepper: Pepper,
     current: ArcSwap<Snapshot>,
     prices: ArcSwap<PriceTable>,
     changing: Arc<tokio::sync::Mutex<()>>,
     sessions: Sessions,
     averages: Averages,
-    zone: Zone,
 }
 
 impl Directory {
@@ -223,17 +232,15 @@ impl Directory {
         let pepper = edit::pepper(&*store, &sealer).await?;
         let directory = Self {
             store,
-            sealer,
+            reader: Arc::new(Reader { sealer, zone }),
             pepper: Pepper::new(&pepper),
             current: ArcSwap::default(),
             prices: ArcSwap::new(Arc::new(PriceTable::empty())),
             changing: Arc::default(),
             sessions,
             averages: Averages::default(),
-            zone,
         };
-        directory.refresh().await?;
-        directory.refresh_prices().await?;
+        directory.reload().await?;
         Ok(directory)
     }
 
@@ -259,7 +266,7 @@ impl Directory {
 
     /// The zone of days that name none, and of the hours that sums are kept by.
     pub fn zone(&self) -> &Zone {
-        &self.zone
+        &self.reader.zone
     }
 
     /// The store behind it.
@@ -270,4 +277,11 @@ impl Directory {
 
 fn parse<T: serde::de::DeserializeOwned>(id: &str, json: &[u8]) -> Result<T, DirectoryError> {
     serde_json::from_slice(json).map_err(|source| DirectoryError::Damaged { id: id.to_owned(), source })
+}
+
+/// Does what takes long where it holds nobody up: signals, jobs and all other calls of the admin API share a thread, and
+/// on the workers' threads replies are passed on.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|stopped| StoreError::Unavailable(Box::new(stopped)))
 }

@@ -8,7 +8,7 @@ use shared::admin::{AuditEntry, PricesUpdated};
 use tokio::sync::OwnedMutexGuard;
 
 use super::edit::to_its_end;
-use super::{Directory, DirectoryError, EditError, parse};
+use super::{Directory, DirectoryError, EditError, off_thread, parse};
 use crate::pricing::{self, ParsedList, PriceError, PriceTable, SetPriceError, SetPrices};
 use crate::store::{Record, RecordKind, StoreError, Write};
 
@@ -228,12 +228,6 @@ impl Prepared {
         }
         Ok(Self { updated, table, writes })
     }
-}
-
-/// Does what takes long where it holds nobody up: signals, jobs and all other calls of the admin API share a thread.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|stopped| StoreError::Unavailable(Box::new(stopped)))
 }
 
 fn price_write(id: String, read: Option<u64>, value: Vec<u8>, audit: Option<AuditEntry>) -> Write {

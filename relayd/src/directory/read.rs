@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use shared::crypto::CryptoError;
-use shared::domain::{Account, ApiKey};
+use shared::crypto::{CryptoError, Sealer};
+use shared::domain::{Account, AccountId, ApiKey, Zone};
 use shared::redact::Secret;
 
 use super::limits::SharedLimits;
-use super::{AccountEntry, Directory, DirectoryError, KeyEntry, Removed, Snapshot};
+use super::{AccountEntry, Directory, DirectoryError, KeyEntry, Removed, Snapshot, off_thread};
 use crate::causes::Causes;
 use crate::store::{Record, RecordKind, StoreError};
 
@@ -26,6 +26,19 @@ enum Damage {
     Secret(#[source] CryptoError),
 }
 
+/// What it takes to read records.
+pub(super) struct Reader {
+    pub(super) sealer: Sealer,
+    pub(super) zone: Zone,
+}
+
+/// Everything of which a snapshot is made.
+struct Records {
+    limits: Vec<Record>,
+    keys: Vec<Record>,
+    accounts: Vec<Record>,
+}
+
 impl Directory {
     /// Reads everything again, prices too, because somebody else changed something.
     ///
@@ -40,39 +53,76 @@ impl Directory {
 
     /// Reads everything again. Health and load of accounts that were known stay with them.
     pub(super) async fn refresh(&self) -> Result<(), DirectoryError> {
-        let before = self.snapshot();
         let limits = self.store.records(RecordKind::Limits).await?;
         let keys = self.store.records(RecordKind::Key).await?;
         let accounts = self.store.records(RecordKind::Account).await?;
-        let shared_limits = SharedLimits::read(&limits, &self.zone)?;
-        let mut snapshot = Snapshot { shared_limits, ..Snapshot::default() };
-        for record in keys {
-            match json(&record) {
-                Ok(key) => self.add_key(key, record.version, &mut snapshot),
-                Err(damage) => leave_out(record, &damage, &before, &mut snapshot),
-            }
-        }
-        for record in accounts {
-            if let Err(damage) = self.add_account(&record, &before, &mut snapshot) {
-                leave_out(record, &damage, &before, &mut snapshot);
-            }
-        }
+        let (reader, before) = (self.reader.clone(), self.snapshot());
+        let records = Records { limits, keys, accounts };
+        let snapshot = off_thread(move || reader.snapshot(records, &before)).await??;
         self.current.store(Arc::new(snapshot));
         Ok(())
     }
 
-    fn add_key(&self, key: ApiKey, version: u64, snapshot: &mut Snapshot) {
-        let entry = Arc::new(KeyEntry::new(key, version, &snapshot.shared_limits, &self.zone));
-        if entry.key.deleted_at.is_none() {
-            snapshot.by_digest.insert(entry.key.digest, entry.clone());
+    /// Reads one record again. All that hangs on no other record is read alone; limits that keys share hang on every
+    /// key.
+    pub(super) async fn refresh_record(&self, kind: RecordKind, id: &str) -> Result<(), DirectoryError> {
+        if !matches!(kind, RecordKind::Key | RecordKind::Account) {
+            return self.refresh().await;
         }
-        snapshot.keys.push(entry);
+        let Some(record) = self.store.record(kind, id).await? else { return self.refresh().await };
+        let (reader, before) = (self.reader.clone(), self.snapshot());
+        let snapshot = off_thread(move || reader.with_record(kind, record, &before)).await?;
+        self.current.store(Arc::new(snapshot));
+        Ok(())
     }
 
     /// Every account that is or was, of those whose records can be read.
     pub async fn past_accounts(&self) -> Result<Vec<Account>, StoreError> {
         let records = self.store.records(RecordKind::Account).await?;
         Ok(records.iter().filter_map(|record| json(record).ok()).collect())
+    }
+}
+
+impl Reader {
+    fn snapshot(&self, records: Records, before: &Snapshot) -> Result<Snapshot, DirectoryError> {
+        let shared_limits = SharedLimits::read(&records.limits, &self.zone)?;
+        let mut snapshot = Snapshot { shared_limits, ..Snapshot::default() };
+        for record in records.keys {
+            self.add(RecordKind::Key, record, before, &mut snapshot);
+        }
+        for record in records.accounts {
+            self.add(RecordKind::Account, record, before, &mut snapshot);
+        }
+        Ok(snapshot)
+    }
+
+    /// The snapshot with one record in place of what it was before; the others are shared, not read.
+    fn with_record(&self, kind: RecordKind, record: Record, before: &Snapshot) -> Snapshot {
+        let mut snapshot = before.clone();
+        snapshot.take_out(kind, &record.id);
+        self.add(kind, record, before, &mut snapshot);
+        snapshot
+    }
+
+    fn add(&self, kind: RecordKind, record: Record, before: &Snapshot, snapshot: &mut Snapshot) {
+        let added = match kind {
+            RecordKind::Account => self.add_account(&record, before, snapshot),
+            _ => self.add_key(&record, snapshot),
+        };
+        if let Err(damage) = added {
+            leave_out(record, &damage, before, snapshot);
+        }
+    }
+
+    fn add_key(&self, record: &Record, snapshot: &mut Snapshot) -> Result<(), Damage> {
+        let key: ApiKey = json(record)?;
+        let entry = Arc::new(KeyEntry::new(key, record.version, &snapshot.shared_limits, &self.zone));
+        if entry.key.deleted_at.is_none() {
+            snapshot.by_digest.insert(entry.key.digest, entry.clone());
+        }
+        let (Ok(place) | Err(place)) = snapshot.key_place(entry.key.id.as_str());
+        snapshot.keys.insert(place, entry);
+        Ok(())
     }
 
     fn add_account(&self, record: &Record, before: &Snapshot, snapshot: &mut Snapshot) -> Result<(), Damage> {
@@ -84,13 +134,35 @@ impl Directory {
         let secret = self.open_secret(&account)?;
         let state = before.account(account.id.as_str()).map(|known| known.state.clone()).unwrap_or_default();
         let entry = AccountEntry::new(account, record.version, &secret, &self.zone, state);
-        snapshot.accounts.push(Arc::new(entry));
+        let (Ok(place) | Err(place)) = snapshot.account_place(entry.account.id.as_str());
+        snapshot.accounts.insert(place, Arc::new(entry));
         Ok(())
     }
 
     fn open_secret(&self, account: &Account) -> Result<Secret, Damage> {
         let Some(sealed) = &account.secret else { return Ok(Secret::new("")) };
         self.sealer.open(account.id.as_str(), "secret", sealed).map_err(Damage::Secret)
+    }
+}
+
+impl Snapshot {
+    /// Takes out what a record said so far.
+    fn take_out(&mut self, kind: RecordKind, id: &str) {
+        self.damaged.retain(|damaged| damaged != id);
+        match kind {
+            RecordKind::Account => {
+                if let Ok(place) = self.account_place(id) {
+                    self.accounts.remove(place);
+                }
+                self.removed.remove(&AccountId::from(id));
+            }
+            _ => {
+                if let Ok(place) = self.key_place(id) {
+                    let entry = self.keys.remove(place);
+                    self.by_digest.remove(&entry.key.digest);
+                }
+            }
+        }
     }
 }
 

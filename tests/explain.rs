@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use shared::domain::{AccountKind, Protocol};
 
+use crate::support::admin::limited;
 use crate::support::control::{add_account, json, refused, run};
-use crate::support::{Call, Reply, Rig, Setup, answer};
+use crate::support::{Call, Gate, Reply, Rig, Setup, Step, answer, until};
 
 fn explained(data: &Path, key: &str, model: &str, more: &[&str]) -> Value {
     json(data, &[&["explain", "--key", key, "--model", model], more].concat())
@@ -156,4 +157,45 @@ async fn a_refused_key_is_served_by_nobody() {
             assert!(!printed.contains(word), "{word}: {printed}");
         }
     }
+}
+
+#[tokio::test]
+async fn limits_without_room_are_told_of_keys_and_accounts() {
+    let rig = Rig::bare(Setup::default()).await;
+    let data = rig.daemon.data();
+    add_account(&rig, "claude-console", "spent", &["--priority", "1", "--limit", "1 request per hour"]);
+    add_account(&rig, "claude-console", "busy", &["--priority", "2", "--limit", "1 concurrent on m"]);
+    add_account(&rig, "claude-console", "free", &["--priority", "3"]);
+    let gate = Gate::closed();
+    let held = gate.clone();
+    rig.upstream.script(move |seen| match seen.account.as_str() {
+        "busy" => answer(seen).after(Step::Wait(held.clone())),
+        _ => answer(seen),
+    });
+    let call = Call::new(Protocol::Messages, "m");
+    let key = rig.client_of(&limited("frugal", &["1 request per hour on m"])).await;
+    key.call(&call).await.expect(200);
+    let client = rig.client.clone();
+    let open = tokio::spawn(async move { client.call(&Call::new(Protocol::Messages, "m")).await });
+    until("a call is open", async || (rig.upstream.answering() == 1).then_some(())).await;
+
+    let told = explained(data, "everything", "m", &["--protocol", "messages"]);
+    assert_eq!(order(&told), ["free", "spent", "busy"]);
+    assert!(reason(&told, "free").starts_with("chosen"), "{told}");
+    assert!(
+        reason(&told, "spent").starts_with("no room: this account may have 1 request per hour"),
+        "{told}"
+    );
+    assert!(reason(&told, "busy").starts_with("no room: this account may have 1 concurrent on m"), "{told}");
+    assert_eq!(told["served_in"], json!(["messages"]));
+    let other = explained(data, "everything", "other", &["--protocol", "messages"]);
+    assert_eq!(order(&other), ["busy", "free", "spent"], "its limit is for another model");
+
+    let told = explained(data, "frugal", "m", &["--protocol", "messages"]);
+    let refused = told["refused"].as_str().unwrap();
+    assert!(refused.starts_with("this key may have 1 request per hour on m; 1 is "), "{told}");
+    assert_eq!((&told["chosen"], &told["served_in"]), (&Value::Null, &json!([])));
+    assert_eq!(explained(data, "frugal", "other", &["--protocol", "messages"])["refused"], Value::Null);
+    gate.open();
+    open.await.unwrap().expect(200);
 }

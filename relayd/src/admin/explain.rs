@@ -1,6 +1,5 @@
 //! Which account would serve a call, and why the others would not: the scheduler's own answer, nothing sent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use shared::admin::{Explain, ExplainedAccount, Explanation};
@@ -8,17 +7,25 @@ use shared::domain::key::Unusable;
 use shared::domain::{ApiKey, Operation, Protocol, Timestamp};
 
 use super::{Admin, AdminError};
-use crate::directory::AccountEntry;
-use crate::scheduler::{Ask, Candidate, Rank, RuledOut, rank, rule_out};
+use crate::directory::{AccountEntry, LimitSet};
+use crate::scheduler::{Ask, Candidate, Passed, Rank, RuledOut, rank, rule_out};
+use crate::store::StoreError;
 
 impl Admin {
-    pub(super) fn explain(&self, call: &Explain) -> Result<Explanation, AdminError> {
+    pub(super) async fn explain(&self, call: &Explain) -> Result<Explanation, AdminError> {
         let key = self.key_entry(&call.key)?;
         let now = self.clock.now();
         let snapshot = self.directory.snapshot();
-        let question = Question { key: &key.key, model: &call.model, now, accounts: snapshot.accounts() };
+        let mut accounts = Vec::with_capacity(snapshot.accounts().len());
+        for entry in snapshot.accounts() {
+            accounts.push((&**entry, self.spent([&entry.limits], &call.model, now).await?));
+        }
+        let question = Question { key: &key.key, model: &call.model, now, accounts };
         let protocol = call.protocol.unwrap_or_else(|| question.native());
-        let refused = refused(&key.key, &call.model, now);
+        let refused = match refused(&key.key, &call.model, now) {
+            Some(refused) => Some(refused),
+            None => self.spent(key.limit_sets(), &call.model, now).await?,
+        };
         let turns = question.turns(Some(protocol));
         let explained: Vec<_> = turns
             .iter()
@@ -47,6 +54,23 @@ impl Admin {
             accounts: explained,
         })
     }
+
+    /// Which limit has no room for a call.
+    async fn spent(
+        &self,
+        sets: impl IntoIterator<Item = &LimitSet>,
+        model: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
+        for set in sets {
+            if let Some(spent) =
+                set.spent(&**self.directory.store(), (model, Operation::Generate), now).await?
+            {
+                return Ok(Some(spent.to_string()));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// What is asked, and of whom.
@@ -54,7 +78,8 @@ struct Question<'a> {
     key: &'a ApiKey,
     model: &'a str,
     now: Timestamp,
-    accounts: &'a [Arc<AccountEntry>],
+    /// Each with the limit of its own that has no room, if there is one.
+    accounts: Vec<(&'a AccountEntry, Option<String>)>,
 }
 
 /// An account, and why it is ruled out, if so.
@@ -62,12 +87,13 @@ struct Turn<'a> {
     entry: &'a AccountEntry,
     candidate: Candidate<'a>,
     ruled_out: Option<RuledOut>,
+    spent: Option<&'a str>,
 }
 
-impl<'a> Question<'a> {
+impl Question<'_> {
     /// All accounts in the order in which they would be tried; those that are ruled out follow, by reason. Without
     /// a protocol it does not matter which ones an account speaks.
-    fn turns(&self, protocol: Option<Protocol>) -> Vec<Turn<'a>> {
+    fn turns(&self, protocol: Option<Protocol>) -> Vec<Turn<'_>> {
         let ask = Ask {
             key: self.key,
             model: self.model,
@@ -80,10 +106,12 @@ impl<'a> Question<'a> {
         let mut turns: Vec<_> = self
             .accounts
             .iter()
-            .map(|entry| {
+            .map(|(entry, spent)| {
+                let spent = spent.as_deref();
                 let seen = entry.candidate(Operation::Generate, ask.protocol, ask.model);
-                let candidate = Candidate { speaks: seen.speaks || protocol.is_none(), ..seen };
-                Turn { entry, candidate, ruled_out: rule_out(&candidate, &ask) }
+                let (speaks, passed) = (seen.speaks || protocol.is_none(), spent.map(|_| Passed::Full));
+                let candidate = Candidate { speaks, passed, ..seen };
+                Turn { entry, candidate, ruled_out: rule_out(&candidate, &ask), spent }
             })
             .collect();
         turns.sort_by_key(Turn::order);
@@ -143,7 +171,9 @@ impl Turn<'_> {
                     health.last().map_or(String::new(), |last| format!(": {}", last.cause.describe()));
                 format!("{} until {}{cause}", cooling.ailment.name(), cooling.until)
             }
-            Some(RuledOut::Passed(_) | RuledOut::Crowded(_)) => "passed over".to_owned(),
+            Some(RuledOut::Passed(_) | RuledOut::Crowded(_)) => {
+                self.spent.map_or("passed over".to_owned(), |spent| format!("no room: {spent}"))
+            }
         }
     }
 }

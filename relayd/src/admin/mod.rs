@@ -422,7 +422,7 @@ impl Admin {
             api::ShowConfig::PATH => handle(body, async |_: api::ShowConfig| Ok(self.config())).await,
             api::SumUsage::PATH => handle(body, async |call| self.sum_usage(&call).await).await,
             api::ListRequests::PATH => handle(body, async |call| self.list_requests(call).await).await,
-            api::Explain::PATH => handle(body, async |call| self.explain(&call)).await,
+            api::Explain::PATH => handle(body, async |call| self.explain(&call).await).await,
             api::ListEvents::PATH => handle(body, async |call| Ok(self.list_events(&call))).await,
             api::ListAudit::PATH => handle(body, async |call| self.list_audit(&call).await).await,
             _ => return None,

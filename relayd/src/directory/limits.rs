@@ -44,20 +44,20 @@ impl LimitSet {
         Ok(self.rules.iter().map(|rule| rule.limit.clone()).zip(standings).collect())
     }
 
-    /// Whether no limit that covers such a call is used up, as far as can be told without asking for its place.
-    pub async fn has_room(
+    /// The first limit of which nothing is left for such a call, as far as can be told without asking for its place.
+    pub async fn spent(
         &self,
         store: &dyn Store,
         (model, operation): (&str, Operation),
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<LimitExceeded>, StoreError> {
         if self.rules.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
-        let has_room = |(limit, standing): (Limit, Standing)| {
-            !limit.covers(model, operation) || standing.left_of(limit.amount) > 0
-        };
-        Ok(self.standings(store, now).await?.into_iter().all(has_room))
+        let standings = self.standings(store, now).await?;
+        let mut covering = standings.into_iter().filter(|(limit, _)| limit.covers(model, operation));
+        let spent = covering.find(|(limit, standing)| standing.left_of(limit.amount) == 0);
+        Ok(spent.map(|(limit, standing)| LimitExceeded { scope: self.scope, limit, amount: 0, standing }))
     }
 
     /// The limit that a counter of the group refused by; `None` if it was taken away meanwhile.

@@ -63,7 +63,7 @@ pub struct LimitExceeded {
     pub scope: Scope,
     /// The limit.
     pub limit: Limit,
-    /// What the call may need.
+    /// What the call may need; 0 if that is not known.
     pub amount: u64,
     /// Where the counter stands.
     pub standing: Standing,
@@ -105,7 +105,7 @@ impl fmt::Display for LimitExceeded {
             (_, 0, held) => write!(f, "; {} in flight", said(held))?,
             (_, booked, held) => write!(f, "; {} used and {} in flight", said(booked), said(held))?,
         }
-        if !limit.metric.is_exact() && (*amount > 1 || limit.is_strict) {
+        if !limit.metric.is_exact() && (*amount > 1 || (limit.is_strict && *amount > 0)) {
             write!(f, "; this call may need {}", Plain(limit.metric, *amount))?;
         }
         match resets_at {
@@ -237,6 +237,10 @@ mod tests {
                     None,
                     true,
                 ),
+            ),
+            (
+                (Scope::Key, "500 tokens in total strict", 0, (500, 0, None)),
+                ("this key may have 500 tokens in total strict; 500 are used", Some(1), false),
             ),
         ]);
     }

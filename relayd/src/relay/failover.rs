@@ -184,9 +184,9 @@ impl Run<'_> {
             if rule_out(&self.candidate(position), &ask).is_none()
                 && accounts[position]
                     .limits
-                    .has_room(&**store, wanted, now)
+                    .spent(&**store, wanted, now)
                     .await
-                    .is_ok_and(|has_room| has_room)
+                    .is_ok_and(|spent| spent.is_none())
             {
                 return true;
             }

@@ -416,13 +416,48 @@ async fn slow_clients_are_let_go() {
 async fn connections_are_capped() {
     let mut rig = Rig::bare(Setup::default().set(setting::CONNECTIONS_MAX, 8)).await;
     rig.add(AccountKind::ClaudeConsole, "claude").await;
-    let mut idle = Vec::new();
-    for _ in 0..20 {
-        idle.push(Raw::connect(rig.daemon.address()).await);
+    let ask = b"GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
+    let mut served = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(rig.daemon.address()).await;
+        raw.send(ask).await.unwrap();
+        assert_eq!(status_of(&raw.read_reply().await), 200);
+        served.push(raw);
     }
-    assert!(rig.daemon.status().await.connections <= 8);
-    drop(idle);
+    let mut waiting = Vec::new();
+    for _ in 0..12 {
+        let mut raw = Raw::connect(rig.daemon.address()).await;
+        raw.send(ask).await.unwrap();
+        waiting.push(raw);
+    }
+    // Whoever is served is served at once: asking the others takes longer than an answer would.
+    for _ in 0..5 {
+        for raw in &mut served {
+            raw.send(ask).await.unwrap();
+            assert_eq!(status_of(&raw.read_reply().await), 200);
+        }
+        assert_eq!(rig.daemon.status().await.connections, 8);
+        assert!(waiting.iter().all(Raw::is_silent), "one is served beyond the cap");
+    }
+    drop(served);
+    for mut raw in waiting {
+        assert_eq!(status_of(&raw.read_reply().await), 200);
+    }
     is_unharmed(&mut rig, 64 * MIB).await;
+}
+
+#[tokio::test]
+async fn places_are_taken_by_connections_not_by_addresses() {
+    let setup = Setup::default().set(setting::CONNECTIONS_MAX, 1).set(setting::WORKERS, 2).one_more_address();
+    let rig = Rig::bare(setup).await;
+    let addresses = rig.daemon.status().await.listen;
+    assert_eq!(addresses.len(), 2);
+    for place in [0, 0, 0, 1, 1, 1, 0, 1] {
+        let address = addresses[place].trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        let mut raw = Raw::connect(address).await;
+        raw.send(b"GET /health HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert_eq!(status_of(&raw.read_to_end().await), 200, "{address}");
+    }
 }
 
 /// A broken upstream with no other to turn to.

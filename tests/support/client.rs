@@ -241,6 +241,12 @@ impl Raw {
         self.0.write_all(bytes).await
     }
 
+    /// Whether nothing came that was not read.
+    pub fn is_silent(&self) -> bool {
+        let read = self.0.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Everything until the peer closes, or an error of the connection.
     pub async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();
@@ -252,9 +258,18 @@ impl Raw {
 
     /// Reads until the head of a reply has ended; returns what came, at most at the end of the connection.
     pub async fn read_head(&mut self) -> String {
+        self.read_until(|bytes| bytes.windows(4).any(|window| window == b"\r\n\r\n")).await
+    }
+
+    /// Reads a reply with its body.
+    pub async fn read_reply(&mut self) -> String {
+        self.read_until(is_whole).await
+    }
+
+    async fn read_until(&mut self, is_enough: impl Fn(&[u8]) -> bool) -> String {
         let mut bytes = Vec::new();
         let read = async {
-            while !bytes.windows(4).any(|window| window == b"\r\n\r\n") {
+            while !is_enough(&bytes) {
                 if !matches!(self.0.read_buf(&mut bytes).await, Ok(1..)) {
                     break;
                 }
@@ -263,6 +278,14 @@ impl Raw {
         tokio::time::timeout(CALL_MAX, read).await.expect("no reply");
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// Whether a reply is whole, as its head tells its length.
+fn is_whole(reply: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(reply);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
 /// The status in the first line of a raw reply; zero when there is none.

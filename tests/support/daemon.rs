@@ -80,9 +80,17 @@ pub struct Setup {
     data: Option<Arc<TempDir>>,
     has_redis: bool,
     redis: Option<RedisServer>,
+    /// Addresses beside the first.
+    more_addresses: usize,
 }
 
 impl Setup {
+    /// Listens at a further address.
+    pub fn one_more_address(mut self) -> Self {
+        self.more_addresses += 1;
+        self
+    }
+
     /// With a Redis server of its own as the store.
     pub fn on_redis(mut self) -> Self {
         self.has_redis = true;
@@ -110,7 +118,7 @@ impl Setup {
             self = self.set(setting::STORE_URL, server.url().as_str());
             self.redis = Some(server);
         }
-        let mut process = spawn(data.path(), &self.settings);
+        let mut process = spawn(data.path(), &self);
         let address = ready(&mut process, &socket(data.path())).await;
         Daemon { setup: self, data, process, address }
     }
@@ -180,11 +188,14 @@ fn clean(mut command: Command) -> Command {
     command
 }
 
-fn spawn(data: &Path, settings: &BTreeMap<String, String>) -> Process {
+fn spawn(data: &Path, setup: &Setup) -> Process {
     let log = File::options().create(true).append(true).open(data.join("stderr.log")).unwrap();
     let mut command = relayd();
-    command.arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]);
-    command.env("HOME", data).envs(settings).stdin(Stdio::null());
+    command.arg("--data").arg(data);
+    for _ in 0..=setup.more_addresses {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    command.env("HOME", data).envs(&setup.settings).stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
     Process(command.spawn().unwrap())
 }
@@ -334,7 +345,7 @@ impl Daemon {
     /// Starts it again on the same data; the process must have ended.
     pub async fn start_again(&mut self) {
         assert!(self.process.0.try_wait().unwrap().is_some(), "the daemon is still running");
-        self.process = spawn(self.data.path(), &self.setup.settings);
+        self.process = spawn(self.data.path(), &self.setup);
         let socket = self.socket();
         self.address = ready(&mut self.process, &socket).await;
     }

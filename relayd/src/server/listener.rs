@@ -83,23 +83,23 @@ impl Drop for Slot {
     }
 }
 
-/// Waits for a free place first, so that connections beyond the cap stay in the kernel's queue.
+/// Accepts a connection and waits for its place. Beyond the cap, each listening socket of a worker keeps one connection
+/// that is not read yet; the others stay in the kernel's queue. A place that were taken beforehand would be held by every
+/// socket at which nobody calls.
 async fn accept(listener: &TcpListener, connections: &Connections) -> (TcpStream, SocketAddr, Slot) {
     loop {
-        let Ok(permit) = connections.free.clone().acquire_owned().await else {
-            std::future::pending::<()>().await;
-            continue;
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                connections.open.fetch_add(1, Ordering::Relaxed);
-                let slot = Slot { _permit: permit, open: connections.open.clone() };
-                return (stream, peer, slot);
-            }
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                continue;
             }
+        };
+        // The places are never closed.
+        if let Ok(permit) = connections.free.clone().acquire_owned().await {
+            connections.open.fetch_add(1, Ordering::Relaxed);
+            return (stream, peer, Slot { _permit: permit, open: connections.open.clone() });
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Throttle;
 use crate::ledger::Lane;
 use crate::relay::{Relay, Worker};
-use crate::server::{self, Connections, RequestIds, Server};
+use crate::server::{self, Connections, RequestIds, Server, Views};
 use crate::upstream::{self, Upstream};
 
 /// Why the workers cannot start.
@@ -116,6 +116,7 @@ pub(crate) fn start(
             ids: fleet.ids.clone(),
             throttle: fleet.throttle.clone(),
             settings: fleet.server.clone(),
+            views: Views::default(),
         });
         let sockets: io::Result<Vec<_>> = listeners.sockets.iter().map(TcpListener::try_clone).collect();
         let sockets = sockets.map_err(WorkerError::Start)?;

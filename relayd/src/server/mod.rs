@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 pub use ids::RequestIds;
 pub use listener::{Connections, serve};
+pub use owner::Views;
 
 use crate::auth::address::client_address;
 use crate::auth::{self, Presented, Throttle};
@@ -67,6 +68,8 @@ pub struct Server {
     pub throttle: Arc<Throttle>,
     /// Settings.
     pub settings: Settings,
+    /// What the owners of keys read.
+    pub views: Views,
 }
 
 /// A request's head and where it came from.
@@ -138,7 +141,7 @@ impl Server {
             }
             Route::KeyInfo(view) => {
                 let key = self.authenticate(asked).await?;
-                Ok(owner::view(&self.worker.relay, &key, view, asked.now).await?)
+                Ok(owner::view((&self.worker.relay, &self.views), &key, view, asked.now).await?)
             }
             Route::Relay(target) => {
                 let key = self.authenticate(asked).await?;

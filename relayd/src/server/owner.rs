@@ -4,12 +4,34 @@ use http::Response;
 use serde_json::{Value, json};
 use shared::domain::limit::{CalendarUnit, Metric};
 use shared::domain::{NanoUsd, Timestamp, UsageClass};
+use tokio::sync::Semaphore;
 
 use super::router::OwnerView;
 use crate::directory::KeyEntry;
 use crate::limits;
 use crate::relay::{Relay, ReplyBody};
 use crate::store::{Rollup, RollupQuery, StoreError};
+
+/// How many views a worker reads out of the store at once; more of them wait. Whoever has a key may ask for them as often
+/// as they like, and what is read is what keeps the books.
+const READ_AT_ONCE: usize = 2;
+
+/// Lets as many views be read at once as may be.
+pub struct Views(Semaphore);
+
+impl Default for Views {
+    fn default() -> Self {
+        Self(Semaphore::new(READ_AT_ONCE))
+    }
+}
+
+impl Views {
+    async fn read<T>(&self, view: impl Future<Output = T>) -> T {
+        // They are never closed.
+        let _turn = self.0.acquire().await;
+        view.await
+    }
+}
 
 /// Sums of one key.
 #[derive(Default)]
@@ -21,11 +43,12 @@ struct Sums {
 
 /// Answers in the form that was asked for.
 pub(super) async fn view(
-    relay: &Relay,
+    (relay, views): (&Relay, &Views),
     key: &KeyEntry,
     view: OwnerView,
     now: Timestamp,
 ) -> Result<Response<ReplyBody>, StoreError> {
+    let sums = || views.read(sums(relay, key, now));
     let body = match view {
         OwnerView::Me => me(key),
         OwnerView::Credit => json!({
@@ -33,17 +56,17 @@ pub(super) async fn view(
             "data": [{"type": "credit_balance", "credit_balance": null}],
         }),
         OwnerView::KeyInfo | OwnerView::Usage => {
-            let (sums, limits) = (sums(relay, key, now).await?, limits(relay, key, now).await?);
+            let (sums, limits) = (sums().await?, limits(relay, key, now).await?);
             match view {
                 OwnerView::KeyInfo => key_info(key, &sums, &limits, now),
                 _ => json!({"usage": sums.print(), "limits": limits, "timestamp": now}),
             }
         }
         OwnerView::OpenaiKeyInfo => {
-            let (sums, limits) = (sums(relay, key, now).await?, limits(relay, key, now).await?);
+            let (sums, limits) = (sums().await?, limits(relay, key, now).await?);
             openai_key_info(key, &sums, &limits)
         }
-        OwnerView::OpenaiUsage => openai_usage(&sums(relay, key, now).await?),
+        OwnerView::OpenaiUsage => openai_usage(&sums().await?),
     };
     Ok(super::json(&body))
 }
@@ -162,4 +185,25 @@ fn usage(rollup: &Rollup) -> Value {
         "cacheReadTokens": usage[UsageClass::CacheRead],
         "cost": rollup.cost(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_so_many_views_are_read_at_once() {
+        let (views, open, most) = (Views::default(), Cell::new(0), Cell::new(0));
+        let view = async || {
+            open.set(open.get() + 1);
+            most.set(most.get().max(open.get()));
+            tokio::task::yield_now().await;
+            open.set(open.get() - 1);
+        };
+        let read = || views.read(view());
+        tokio::join!(read(), read(), read(), read(), read());
+        assert_eq!((most.get(), open.get()), (READ_AT_ONCE, 0));
+    }
 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use ahash::RandomState;
 use minicbor::bytes::ByteArray;
-use minicbor::{Decode, Encode};
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use minicbor::{Decode, Encode, Encoder};
+use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Usage};
 
 use super::database::{damaged, encode};
+use crate::store::cbor::Appender;
 use crate::store::{Closed, Rollup, RollupKey, RollupQuery, StoreError};
 
 /// Hour; key, account and model as CBOR. The value is a [`SumRecord`] as CBOR.
@@ -91,22 +92,54 @@ pub(super) fn read(
     if since >= until {
         return Ok(Vec::new());
     }
-    let none: &[u8] = &[];
-    let mut sums = Vec::new();
-    for row in transaction.open_table(ROLLUPS)?.range((since, none)..(until, none))? {
-        let (place, value) = row?;
-        let (hour, key) = place.value();
-        let (key, account, model): (Option<KeyId>, Option<AccountId>, String) =
-            minicbor::decode(key).map_err(|error| damaged("key of a rollup", error))?;
-        // Sums that nobody asked for are neither read nor kept: one key may be one of thousands.
-        let is_wanted = query.key.is_none() || query.key == key;
-        if !is_wanted || query.account.is_some() && query.account != account {
-            continue;
+    let table = transaction.open_table(ROLLUPS)?;
+    let mut sums = match &query.key {
+        Some(key) => of_key(&table, key, (since, until))?,
+        None => {
+            let none: &[u8] = &[];
+            let rows = table.range((since, none)..(until, none))?;
+            rows.map(|row| sum(&row?)).collect::<Result<_, StoreError>>()?
         }
-        let key = RollupKey { hour: Timestamp::from_millis(hour), key, account, model };
-        sums.push((key, decode(value.value())?));
+    };
+    if query.account.is_some() {
+        sums.retain(|(key, _)| key.account == query.account);
     }
     sums.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(sums)
+}
+
+type Table = ReadOnlyTable<(i64, &'static [u8]), &'static [u8]>;
+type Row = (AccessGuard<'static, (i64, &'static [u8])>, AccessGuard<'static, &'static [u8]>);
+
+fn sum((place, value): &Row) -> Result<(RollupKey, Rollup), StoreError> {
+    let (hour, key) = place.value();
+    let (key, account, model) = minicbor::decode(key).map_err(|error| damaged("key of a rollup", error))?;
+    Ok((RollupKey { hour: Timestamp::from_millis(hour), key, account, model }, decode(value.value())?))
+}
+
+/// The sums of one key, which lie together within each hour: from there, the next hour is looked up, and what other keys
+/// have is not read. One key may be one of thousands.
+fn of_key(
+    table: &Table,
+    key: &KeyId,
+    (since, until): (i64, i64),
+) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+    let (mut sums, mut prefix) = (Vec::new(), Vec::new());
+    let encoded = Encoder::new(Appender(&mut prefix)).array(3).and_then(|array| array.encode(key)).map(drop);
+    encoded.map_err(|error| damaged("key to be read", error))?;
+    let none: &[u8] = &[];
+    let mut next = Some(since);
+    while let Some(hour) = next.take() {
+        for row in table.range((hour, prefix.as_slice())..(until, none))? {
+            let row = row?;
+            let (found, place) = row.0.value();
+            if found != hour || !place.starts_with(&prefix) {
+                next = Some(found.max(hour.saturating_add(1)));
+                break;
+            }
+            sums.push(sum(&row)?);
+        }
+    }
     Ok(sums)
 }
 
@@ -169,4 +202,62 @@ fn decode(value: &[u8]) -> Result<Rollup, StoreError> {
         rated_nanos: i128::from_be_bytes(record.rated.into()),
         provenance,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::DatabaseFile;
+    use super::*;
+    use crate::store::contract::Folder;
+
+    /// Whoever asks for the sums of one key must not be stopped, or held up, by what lies between them.
+    #[test]
+    fn the_sums_of_one_key_are_read_without_the_others() {
+        let folder = Folder::new();
+        let file = DatabaseFile::open(folder.path().join("sums.redb"), 1 << 20).unwrap();
+        let place = |key: &str, model: &str| {
+            let mut place = Vec::new();
+            encode(&mut place, &(Some(KeyId::from(key)), None::<AccountId>, model)).unwrap();
+            place
+        };
+        let mut value = Vec::new();
+        encode(&mut value, &SumRecord::from(&Rollup { requests: 1, ..Rollup::default() })).unwrap();
+        let fill = |transaction: &WriteTransaction| {
+            let mut table = transaction.open_table(ROLLUPS)?;
+            for (hour, key, model) in [
+                (0, "key_b", "damaged"),
+                (1, "key_a", "damaged"),
+                (1, "key_b", "m"),
+                (1, "key_b", "n"),
+                (1, "key_bb", "damaged"),
+                (2, "key_c", "damaged"),
+                (5, "key_a", "damaged"),
+                (6, "key_b", "m"),
+                (7, "key_b", "damaged"),
+            ] {
+                let mut place = place(key, model);
+                if model == "damaged" {
+                    place.pop();
+                }
+                table.insert((hour, place.as_slice()), value.as_slice())?;
+            }
+            Ok(())
+        };
+        file.write(fill).unwrap();
+        let query = |since, until| RollupQuery {
+            since: Some(Timestamp::from_millis(since)),
+            until: Some(Timestamp::from_millis(until)),
+            key: Some(KeyId::from("key_b")),
+            account: None,
+        };
+        let hours = |query: &RollupQuery| {
+            let sums = file.read(|transaction| read(transaction, query)).unwrap();
+            sums.into_iter().map(|(key, _)| (key.hour.as_millis(), key.model)).collect::<Vec<_>>()
+        };
+        let expected = [(1, "m"), (1, "n"), (6, "m")].map(|(hour, model)| (hour, model.to_owned()));
+        assert_eq!(hours(&query(1, 7)), expected);
+        assert_eq!(hours(&query(2, 6)), []);
+        let nobody = RollupQuery { key: Some(KeyId::from("nobody")), ..RollupQuery::default() };
+        assert_eq!(hours(&nobody), []);
+    }
 }

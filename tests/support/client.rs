@@ -247,6 +247,36 @@ impl Raw {
         read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
+    /// Sends pieces until the peer answers or hangs up; gives the head of its answer. Whoever reads only after having
+    /// sent everything may find the answer gone, taken along by the reset.
+    pub async fn send_until_answered(&mut self, pieces: impl IntoIterator<Item = &[u8]>) -> String {
+        let (mut reader, mut writer) = self.0.split();
+        let send = async {
+            for piece in pieces {
+                if writer.write_all(piece).await.is_err() {
+                    break;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut head = Vec::new();
+        let read = async {
+            while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+                if !matches!(reader.read_buf(&mut head).await, Ok(1..)) {
+                    break;
+                }
+            }
+        };
+        let answered = async {
+            tokio::select! {
+                () = send => {}
+                () = read => {}
+            }
+        };
+        tokio::time::timeout(CALL_MAX, answered).await.expect("no answer");
+        String::from_utf8_lossy(&head).into_owned()
+    }
+
     /// Everything until the peer closes, or an error of the connection.
     pub async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! Tells when a limit is used to the half, to four fifths, wholly: from what was booked, so that each step is told
-//! once in each window, whoever dies.
+//! Tells when a limit is used to the half, to four fifths, wholly: from what was booked, so that no step is told twice in
+//! a window, whoever dies. A step is missed where more moves than is looked at, or the store fails while it books.
 
 use std::sync::Arc;
 

@@ -85,11 +85,11 @@ impl Default for Auth {
 pub struct Upstream {
     /// Time for a connection, with TLS.
     pub connect_timeout_ms: Millis,
-    /// Time from the request's end to the first byte of the reply.
+    /// Time to the first byte of the reply, with the connection and the request's upload.
     pub first_byte_timeout_ms: Millis,
     /// Time without a byte of a reply that is being read.
     pub idle_timeout_ms: Millis,
-    /// Idle connections that are kept for each host.
+    /// Idle connections that each worker keeps for each host.
     pub pool_idle_per_host_max: usize,
     /// How long an idle connection is kept.
     pub pool_idle_timeout_ms: Millis,

@@ -28,29 +28,26 @@ impl Sessions {
     }
 
     /// The account of a session.
-    pub fn get(&self, session: Session, now: Timestamp) -> Option<AccountId> {
+    pub fn get(&self, session: &Session, now: Timestamp) -> Option<AccountId> {
         let shard = self.shard(session);
-        shard
-            .get(&session)
-            .filter(|(_, used)| now.since(*used) < self.ttl)
-            .map(|(account, _)| account.clone())
+        shard.get(session).filter(|(_, used)| now.since(*used) < self.ttl).map(|(account, _)| account.clone())
     }
 
     /// Binds a session to the account that serves it. A new session claims its account only if no other call
     /// of the session did so meanwhile; a session that moves names the account that it leaves.
-    pub fn bind(&self, session: Session, from: Option<&AccountId>, to: &AccountId, now: Timestamp) {
+    pub fn bind(&self, session: &Session, from: Option<&AccountId>, to: &AccountId, now: Timestamp) {
         let mut shard = self.shard(session);
-        let live = shard.get(&session).filter(|(_, used)| now.since(*used) < self.ttl).map(|(id, _)| id);
+        let live = shard.get(session).filter(|(_, used)| now.since(*used) < self.ttl).map(|(id, _)| id);
         if live.is_some_and(|bound| Some(bound) != from && bound != to) {
             return;
         }
-        if shard.len() >= self.shard_max && !shard.contains_key(&session) {
+        if shard.len() >= self.shard_max && !shard.contains_key(session) {
             evict(&mut shard, now, self.ttl);
         }
-        shard.insert(session, (to.clone(), now));
+        shard.insert(session.clone(), (to.clone(), now));
     }
 
-    fn shard(&self, session: Session) -> MutexGuard<'_, Shard> {
+    fn shard(&self, session: &Session) -> MutexGuard<'_, Shard> {
         let index = usize::try_from(session.as_u64() % SHARDS as u64).unwrap_or(0);
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,7 +58,8 @@ fn evict(shard: &mut Shard, now: Timestamp, ttl: Duration) {
     let before = shard.len();
     shard.retain(|_, (_, used)| now.since(*used) < ttl);
     if shard.len() == before
-        && let Some(&oldest) = shard.iter().min_by_key(|(_, (_, used))| *used).map(|(session, _)| session)
+        && let Some(oldest) =
+            shard.iter().min_by_key(|(_, (_, used))| *used).map(|(session, _)| session.clone())
     {
         shard.remove(&oldest);
     }
@@ -85,7 +83,7 @@ mod tests {
     fn the_first_claim_wins_and_moves_name_what_they_leave() {
         let sessions = Sessions::new(Duration::from_secs(60), 1_000);
         let (a, b, c) = (AccountId::from("a"), AccountId::from("b"), AccountId::from("c"));
-        let s = session("s");
+        let s = &session("s");
         sessions.bind(s, None, &a, at(0));
         sessions.bind(s, None, &b, at(1));
         assert_eq!(sessions.get(s, at(1)), Some(a.clone()), "a second claim loses");
@@ -103,7 +101,7 @@ mod tests {
         let sessions = Sessions::new(Duration::from_secs(60), SHARDS);
         let account = AccountId::from("a");
         for number in 0..1_000 {
-            sessions.bind(session(&number.to_string()), None, &account, at(number));
+            sessions.bind(&session(&number.to_string()), None, &account, at(number));
         }
         let kept: usize = sessions.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(kept <= SHARDS, "{kept}");

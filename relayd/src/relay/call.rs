@@ -53,7 +53,7 @@ impl Call {
         }
         let opened_at = relay.clock.now();
         let session = session_name(&headers, &head).map(|name| Session::of(&key.key.id, name));
-        let bound = session.and_then(|session| relay.directory.sessions().get(session, opened_at));
+        let bound = session.as_ref().and_then(|session| relay.directory.sessions().get(session, opened_at));
         // Vectors are no answer tokens.
         let output_max = match target.operation {
             Operation::Generate => head.output_tokens_max,

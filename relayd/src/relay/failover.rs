@@ -348,7 +348,7 @@ impl Run<'_> {
                 account::learn(relay, failed, self.purpose(failed), &Outcome::Confirmed { failure });
             }
         }
-        if let Some(session) = self.call.session {
+        if let Some(session) = &self.call.session {
             let sessions = relay.directory.sessions();
             sessions.bind(session, self.call.bound.as_ref(), &entry.account.id, now);
         }

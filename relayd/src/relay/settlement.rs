@@ -319,7 +319,7 @@ fn unopened(call: &Call, zone: &Zone) -> Closed {
         rates: Rates::default(),
         bookings: Vec::new(),
         given_up: Vec::new(),
-        session: call.session.map(Session::as_u64),
+        session: call.session.as_ref().map(Session::as_u64),
         rated: NanoUsd::ZERO,
         multiplier: Multiplier::ONE,
         hour: limits::start_of(CalendarUnit::Hour, zone, call.opened_at),

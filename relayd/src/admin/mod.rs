@@ -26,7 +26,7 @@ use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
 use shared::costs::RebuildCosts;
-use shared::domain::{Limit, NoSuchLimit, Timestamp};
+use shared::domain::{Limit, MODEL_BYTES_MAX, NoSuchLimit, Timestamp};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -236,7 +236,7 @@ enum Invalid {
     #[error("no price of {0} would be left; `relayctl pricing unset {0}` takes all of them back")]
     NoPriceLeft(String),
     /// A price for nothing.
-    #[error("a price is for one model: its exact name, 1 to 256 characters, no pattern")]
+    #[error("a price is for one model: its exact name, 1 to {MODEL_BYTES_MAX} bytes, no pattern")]
     Model,
 }
 

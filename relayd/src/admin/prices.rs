@@ -1,11 +1,10 @@
 //! Calls about prices.
 
 use shared::admin::{PriceUnset, PriceView, PricesUpdated, SetPrice, ShowPrices, UnsetPrice, UpdatePrices};
+use shared::domain::MODEL_BYTES_MAX;
 
 use super::{Admin, AdminError, Invalid, Missing, Peer, PricesError};
 use crate::pricing::SetPriceError;
-
-const MODEL_BYTES_MAX: usize = 256;
 
 impl Admin {
     pub(super) fn show_prices(&self, call: &ShowPrices) -> Vec<PriceView> {

@@ -204,13 +204,6 @@ pub struct Journal {
     pub bytes_max: u64,
 }
 
-impl Journal {
-    /// How long a segment is kept after it was shipped.
-    pub const fn keep(&self) -> Duration {
-        Duration::from_secs(self.keep_s)
-    }
-}
-
 impl Default for Journal {
     fn default() -> Self {
         Self {

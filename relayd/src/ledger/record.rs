@@ -4,14 +4,11 @@ use std::borrow::Cow;
 
 use minicbor::{Decode, Encode};
 use shared::domain::{
-    AccountId, KeyId, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId, ServiceTier,
-    Timestamp, Usage,
+    AccountId, KeyId, MODEL_BYTES_MAX, Multiplier, NanoUsd, Operation, Protocol, Provenance, RequestId,
+    ServiceTier, Timestamp, Usage,
 };
 
 use crate::store::{Booking, Closed, End, Rates};
-
-/// What a model's name may have; longer names are cut before they are written.
-pub(super) const MODEL_BYTES_MAX: usize = 256;
 
 /// A request that was admitted. CBOR array, which only grows at its end; what is not known there
 /// is skipped.
@@ -170,7 +167,7 @@ fn spent(held: Booking, was_last: bool) -> Booking {
     Booking { amount, ..held }
 }
 
-/// A record whose model names may be too long to be written as they are.
+/// A record whose model names may be too long to be written as they are: they are cut.
 pub(super) trait Bounded: Clone {
     /// The names.
     fn models(&mut self, visit: &mut dyn FnMut(&mut String));

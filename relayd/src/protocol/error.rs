@@ -6,8 +6,7 @@ use shared::domain::Protocol;
 
 use super::ReplyForm;
 
-/// A model name longer than this is no model name.
-pub const MODEL_BYTES_MAX: usize = 256;
+pub use shared::domain::MODEL_BYTES_MAX;
 
 /// Why a request body cannot be relayed. The text names the field and may be shown to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

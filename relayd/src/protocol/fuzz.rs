@@ -41,7 +41,7 @@ pub fn meter(bytes: &[u8]) {
 }
 
 fn read<'a>(protocol: Protocol, form: ReplyForm, pieces: impl IntoIterator<Item = &'a [u8]>) -> Reading {
-    let mut meter = Meter::new(protocol, Operation::Generate, form);
+    let mut meter = Meter::new(protocol, form);
     for piece in pieces {
         meter.feed(piece);
     }

@@ -1,6 +1,6 @@
 //! What a meter has found out.
 
-use shared::domain::{Operation, Usage};
+use shared::domain::Usage;
 
 use super::json::Value;
 
@@ -209,13 +209,6 @@ impl Facts {
             (false, true) => Opening::Substance,
             (false, false) => Opening::Announcing,
         });
-    }
-
-    /// The reply is over. Counting tokens uses none.
-    pub(super) fn finish(&mut self, operation: Operation) {
-        if operation == Operation::CountTokens {
-            self.reading.usage = None;
-        }
     }
 }
 

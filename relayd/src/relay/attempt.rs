@@ -127,7 +127,7 @@ impl Attempt<'_> {
         let settings = &worker.relay.settings;
         let (parts, mut body) = response.into_parts();
         let form = form(call, &parts);
-        let meter = Meter::new(call.target.protocol, call.target.operation, form).expecting(call.choices());
+        let meter = Meter::new(call.target.protocol, form).expecting(call.choices());
         let first_byte_at = worker.relay.clock.now();
         let reader = settlement.answered(Reader::new(&parts.headers, Box::new(meter)), form, first_byte_at);
         let is_stream = form != ReplyForm::Json && reader.is_plain();

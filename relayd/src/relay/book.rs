@@ -2,7 +2,8 @@
 
 use shared::domain::limit::Metric;
 use shared::domain::{
-    AccountId, NanoUsd, Operation, Protocol, Provenance, ServiceTier, Timestamp, Usage, UsageClass,
+    AccountId, MODEL_BYTES_MAX, NanoUsd, Operation, Protocol, Provenance, ServiceTier, Timestamp, Usage,
+    UsageClass,
 };
 
 use super::encoded::Reader;
@@ -199,7 +200,6 @@ fn prompt_of(estimate: &Usage) -> Usage {
 
 /// A name out of a reply, cut to the length that rows allow.
 fn bounded(name: &str) -> String {
-    const MODEL_BYTES_MAX: usize = 256;
     name[..name.floor_char_boundary(MODEL_BYTES_MAX)].to_owned()
 }
 

@@ -22,7 +22,7 @@ pub use key::{ApiKey, OnDisconnect};
 pub use limit::{Limit, Zone};
 pub use limit_change::{LimitChanges, LimitName, NoLimitName, NoSuchLimit};
 pub use money::{Multiplier, NanoUsd, NoMultiplier};
-pub use protocol::{Operation, Protocol};
+pub use protocol::{MODEL_BYTES_MAX, Operation, Protocol};
 pub use queue::{KeyQueue, QueueBounds};
 pub use time::Timestamp;
 pub use usage::{Provenance, Rates, ServiceTier, Usage, UsageClass};

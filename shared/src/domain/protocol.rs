@@ -40,6 +40,9 @@ impl Protocol {
     }
 }
 
+/// Bytes that a model's name has at most: a longer one is none. Prices, records and errors bear no longer ones.
+pub const MODEL_BYTES_MAX: usize = 256;
+
 /// What the client wants done.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,

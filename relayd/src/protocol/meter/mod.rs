@@ -6,7 +6,7 @@ mod events;
 #[cfg(test)]
 mod tests;
 
-use shared::domain::{Operation, Protocol};
+use shared::domain::Protocol;
 
 use self::events::Events;
 use super::json::Value;
@@ -42,7 +42,6 @@ impl ReplyForm {
 /// Reads a reply as it passes.
 pub struct Meter {
     form: ReplyForm,
-    operation: Operation,
     reader: Reader,
     facts: Facts,
     extractor: Extractor,
@@ -116,10 +115,9 @@ impl Reader {
 
 impl Meter {
     /// A meter for the reply to one attempt.
-    pub fn new(protocol: Protocol, operation: Operation, form: ReplyForm) -> Self {
+    pub fn new(protocol: Protocol, form: ReplyForm) -> Self {
         Self {
             form,
-            operation,
             reader: Reader::new(protocol),
             facts: Facts::default(),
             extractor: Extractor::new(Reader::paths(protocol)),
@@ -162,7 +160,6 @@ impl Meter {
             let Self { reader, facts, extractor, .. } = self;
             self.events.finish(&mut Sink { reader, facts, extractor });
         }
-        self.facts.finish(self.operation);
     }
 
     /// What the reply has shown so far.

@@ -2,7 +2,6 @@
 
 use super::super::{Meter, Opening, ReplyForm};
 use super::{CHAT, at_every_cut, opening_after, read, stream, usage};
-use shared::domain::Operation;
 use shared::domain::UsageClass::{
     CacheRead, CacheWrite5m, Input, InputAudio, Output, OutputAudio, Reasoning,
 };
@@ -134,7 +133,7 @@ fn chat_streams_deviate() {
     ] {
         let reply = lines.join("\n\n");
         for end in ["", "\n", "\n\n"] {
-            let mut meter = Meter::new(CHAT, Operation::Generate, ReplyForm::EventStream).expecting(choices);
+            let mut meter = Meter::new(CHAT, ReplyForm::EventStream).expecting(choices);
             meter.feed(reply.as_bytes());
             meter.feed(end.as_bytes());
             meter.finish();

@@ -6,7 +6,7 @@ mod generate_content;
 mod messages;
 mod responses;
 
-use shared::domain::{Operation, Protocol, Usage, UsageClass};
+use shared::domain::{Protocol, Usage, UsageClass};
 
 use self::messages::MESSAGES_STREAM;
 use super::{Mark, Meter, Opening, Reading, ReplyForm};
@@ -21,7 +21,7 @@ fn read<'a>(
     form: ReplyForm,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Reading, Opening) {
-    let mut meter = Meter::new(protocol, Operation::Generate, form);
+    let mut meter = Meter::new(protocol, form);
     for piece in pieces {
         meter.feed(piece);
     }
@@ -54,7 +54,7 @@ fn usage(amounts: &[(UsageClass, u64)]) -> Option<Usage> {
 }
 
 fn opening_after(protocol: Protocol, stream: &str) -> Opening {
-    let mut meter = Meter::new(protocol, Operation::Generate, ReplyForm::EventStream);
+    let mut meter = Meter::new(protocol, ReplyForm::EventStream);
     meter.feed(stream.as_bytes());
     meter.opening()
 }
@@ -125,7 +125,7 @@ fn memory_stays_bounded() {
             ["data: x", "{", "[", "\"", "event: ", "data: {\"error\":\"", "a", ":", "{\"choices\":[", "\\"]
         {
             for form in [ReplyForm::EventStream, ReplyForm::JsonArrayStream, ReplyForm::Json] {
-                let mut meter = Meter::new(protocol, Operation::Generate, form);
+                let mut meter = Meter::new(protocol, form);
                 for _ in 0..30_000 {
                     meter.feed(piece.repeat(10).as_bytes());
                 }

@@ -1,12 +1,14 @@
 //! The end of a daemon that was asked to end, and what the next one knows.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use shared::admin::{ListAccounts, ListKeys, StopDaemon, SumUsage, UsageBy};
 use shared::domain::{AccountKind, Protocol, Provenance};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixDatagram};
 
-use crate::support::daemon::setting;
+use crate::support::daemon::{relayd, setting, temporary_folder};
 use crate::support::{Call, Gate, Reply, Rig, Setup, Step, until, wire};
 
 #[tokio::test]
@@ -158,4 +160,30 @@ async fn a_restart_keeps_keys_accounts_and_usage() {
     assert_eq!(rig.daemon.call(&ListAccounts {}).await.len(), 3);
     assert_eq!(rig.daemon.call(&ListKeys { deleted: false }).await.len(), 1);
     rig.client.call(&Call::new(Protocol::Messages, "m")).await.expect(200);
+}
+
+/// The service manager may stop the daemon as soon as it hears that it is ready.
+#[tokio::test]
+async fn a_daemon_that_is_stopped_as_soon_as_it_is_ready_ends_in_order() {
+    for _ in 0..3 {
+        let data = temporary_folder();
+        let path = data.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let mut command = relayd();
+        command.arg("--data").arg(data.path()).args(["--listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", &path);
+        let mut process =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let ready = async {
+            let mut told = [0; 256];
+            let mut bytes = 0;
+            while !told[..bytes].starts_with(b"READY=1") {
+                bytes = manager.recv(&mut told).await.unwrap();
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(30), ready).await;
+        rustix::process::kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+        let status = until("the daemon ends", async || process.try_wait().unwrap()).await;
+        heard.expect("nobody was told that it is ready");
+        assert!(status.success(), "{status}");
+    }
 }

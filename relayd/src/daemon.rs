@@ -102,8 +102,9 @@ pub fn run(config: &Config, options: &Options) -> Result<(), RunError> {
 
 async fn serve(config: &Config, options: &Options) -> Result<(), RunError> {
     let daemon = Daemon::build(config, options).await?;
-    tell_systemd(sd_notify::NotifyState::Ready);
+    // Whoever hears that it is ready may tell it to stop at once.
     let mut signals = Signals::listen().map_err(RunError::System)?;
+    tell_systemd(sd_notify::NotifyState::Ready);
     tokio::select! {
         () = signals.end() => {}
         () = daemon.stop.cancelled() => {}

@@ -13,7 +13,7 @@ use super::body::{self, Room};
 use super::{Incomer, Relay, RelayError, Settings, Target};
 use crate::directory::{AccountEntry, KeyEntry};
 use crate::limits::estimate::{self, ModelSize, Sizes};
-use crate::protocol::{Edits, Head, Splice, check_model};
+use crate::protocol::{Edits, Head, ProtocolError, Splice, check_model};
 use crate::scheduler::affinity::Session;
 
 /// A call whose body was read.
@@ -181,12 +181,14 @@ async fn read_head(target: &Target, body: Bytes) -> Result<(Head, Bytes), RelayE
     if body.len() <= INLINE_BYTES_MAX {
         return Ok((Head::read(protocol, operation, &body)?, body));
     }
-    let read =
-        tokio::task::spawn_blocking(move || Head::read(protocol, operation, &body).map(|head| (head, body)));
-    match read.await {
-        Ok(read) => Ok(read?),
-        Err(_) => Err(RelayError::Body(super::BodyError::Timeout)),
-    }
+    off_thread(move || Head::read(protocol, operation, &body).map(|head| (head, body))).await
+}
+
+/// Reads where it holds nobody up. What goes wrong with that is no fault of the client's.
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ProtocolError> + Send + 'static,
+) -> Result<T, RelayError> {
+    Ok(tokio::task::spawn_blocking(read).await.map_err(RelayError::Unread)??)
 }
 
 /// Headers in which clients name their session, the most telling first.
@@ -206,7 +208,7 @@ fn session_name<'a>(headers: &'a HeaderMap, head: &'a Head) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::fingerprint;
+    use super::*;
 
     #[test]
     fn calls_of_different_content_are_told_apart() {
@@ -230,5 +232,14 @@ mod tests {
             assert_ne!(fingerprint("m", &small), fingerprint("m", &changed(&small, at)), "byte {at}");
         }
         assert_ne!(fingerprint("m", b""), fingerprint("m", b"a"));
+    }
+
+    #[tokio::test]
+    async fn a_defect_of_the_relay_is_not_told_as_the_clients_slowness() {
+        let failed = off_thread::<()>(|| panic!("a defect")).await.unwrap_err();
+        assert_eq!(failed.problem(Protocol::Messages).status, 500);
+        assert!(failed.is_ours(), "{failed}");
+        let refused = off_thread::<()>(|| Err(ProtocolError::ModelMissing)).await.unwrap_err();
+        assert_eq!(refused.problem(Protocol::Messages).status, 400);
     }
 }

@@ -2,6 +2,7 @@
 
 use shared::domain::limit::Metric;
 use shared::domain::{Protocol, Timestamp};
+use tokio::task::JoinError;
 
 use super::{BodyError, Queued};
 use crate::auth::AuthError;
@@ -64,6 +65,9 @@ pub enum RelayError {
     /// The store failed.
     #[error("the relay's store cannot be reached")]
     Store(#[from] StoreError),
+    /// Reading its body failed within the relay.
+    #[error("the relay failed to read the body; its log says more")]
+    Unread(#[source] JoinError),
     /// The settings of every account that was tried make no valid request.
     #[error(
         "the account that would serve this call is not set up right; the relay's operator has to look after it"
@@ -127,6 +131,7 @@ impl RelayError {
             self,
             Self::Journal(_)
                 | Self::Store(_)
+                | Self::Unread(_)
                 | Self::Misconfigured
                 | Self::AccountUnpriced(_)
                 | Self::Credential { .. }
@@ -170,7 +175,7 @@ impl RelayError {
             Self::Journal(_) | Self::Store(_) | Self::Stopping | Self::AccountUnpriced(_) => {
                 (Unavailable, None)
             }
-            Self::Misconfigured => (Internal, None),
+            Self::Misconfigured | Self::Unread(_) => (Internal, None),
             Self::Credential { retry_at } | Self::Unreachable { retry_at } => (Unavailable, *retry_at),
             Self::Failed { failure, retry_at } => match failure {
                 Failure::Timeout | Failure::Stalled => (Timeout, *retry_at),

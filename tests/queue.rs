@@ -240,7 +240,10 @@ async fn accounts_that_have_room_go_first_and_then_the_first_to_have_room() {
     let two = open(&rig, &rig.client, call("second")).await;
     let third = send(&rig.client, call("third"));
     rig.daemon.waiting(1).await;
+    let waits = Instant::now();
     assert_eq!(asked(&rig.upstream), ["one", "two"]);
+    // What it waited is told in whole milliseconds.
+    until("it has waited", async || (waits.elapsed() > Duration::from_millis(2)).then_some(())).await;
     gates[1].open();
     two.await.unwrap().expect(200);
     third.await.unwrap().expect(200);

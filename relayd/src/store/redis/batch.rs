@@ -1,4 +1,4 @@
-//! A batch of closed requests, cut into one call for each hour and each group that it touches.
+//! A batch of closed requests, cut into calls for each hour and each group that it touches.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,6 +16,37 @@ use crate::store::{Booked, Booking, CounterId, Entry, GroupId, Mark};
 
 /// Entries that one call carries at most: while a script runs, the server does nothing else.
 const ENTRIES_MAX: usize = 100;
+
+/// How records are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grain {
+    /// Those of a writer summed up, as is possible where none of them was applied before, or all were.
+    Runs,
+    /// One by one.
+    Records,
+}
+
+/// Entries of one writer in the order in which it wrote them.
+type Run<'a, T> = Vec<&'a T>;
+
+/// Puts together what is to be summed up.
+fn runs<'a, T>(entries: &'a [T], mark: impl Fn(&T) -> Mark, grain: Grain) -> Vec<Run<'a, T>> {
+    if grain == Grain::Records {
+        return entries.iter().map(|entry| vec![entry]).collect();
+    }
+    let mut runs: BTreeMap<(u32, u32), Run<'a, T>> = BTreeMap::new();
+    for entry in entries {
+        runs.entry(mark(entry).writer()).or_default().push(entry);
+    }
+    runs.into_values().collect()
+}
+
+/// Adds who wrote a run, and its first and last mark.
+fn add_marks(marks: impl Iterator<Item = Mark> + Clone, command: &mut Cmd) {
+    let ends = marks.clone().min().zip(marks.max());
+    let Some((first, last)) = ends else { return };
+    command.arg(writer(first)).arg(first.epoch).arg(first.sequence).arg(last.epoch).arg(last.sequence);
+}
 
 /// Who wrote a record, as scripts know it.
 pub(super) fn writer(mark: Mark) -> String {
@@ -61,7 +92,7 @@ pub(super) fn finish<'a>(marks: impl IntoIterator<Item = &'a Mark>) -> Cmd {
 }
 
 /// Rows, whose they are, and sums.
-pub(super) fn facts(entries: &[&Entry]) -> Vec<Cmd> {
+pub(super) fn facts(entries: &[&Entry], grain: Grain) -> Vec<Cmd> {
     let (mut by_row_hour, mut by_sum_hour) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
     for entry in entries {
         by_row_hour.entry(row_hour(entry)).or_default().push(*entry);
@@ -73,7 +104,7 @@ pub(super) fn facts(entries: &[&Entry]) -> Vec<Cmd> {
         commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| rows(hour, entries)));
     }
     for (hour, entries) in by_sum_hour {
-        commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| add_sums(hour, entries)));
+        commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| add_sums(hour, entries, grain)));
     }
     commands
 }
@@ -117,11 +148,12 @@ fn subjects(hour: Timestamp, entries: &[&Entry]) -> Vec<Cmd> {
     commands
 }
 
-fn add_sums(hour: Timestamp, entries: &[&Entry]) -> Cmd {
+fn add_sums(hour: Timestamp, entries: &[&Entry], grain: Grain) -> Cmd {
     let mut command = Script::Sums.call(name::sums(hour));
-    for Entry { mark, closed, .. } in entries {
-        let sums = sums::of(closed);
-        command.arg(writer(*mark)).arg(mark.epoch).arg(mark.sequence).arg(sums.len());
+    for run in runs(entries, |entry| entry.mark, grain) {
+        add_marks(run.iter().map(|entry| entry.mark), &mut command);
+        let sums: Vec<_> = sums::of(run.iter().map(|entry| &entry.closed)).collect();
+        command.arg(sums.len());
         for (field, figures) in sums {
             command.arg(field).arg(figures);
         }
@@ -129,34 +161,52 @@ fn add_sums(hour: Timestamp, entries: &[&Entry]) -> Cmd {
     command
 }
 
+/// What a record means for a group: whose hold it ends, and what it books.
+struct Record<'a> {
+    mark: Mark,
+    request: RequestId,
+    bookings: Vec<&'a Booking>,
+}
+
 /// What a batch books in one group, and whose holds there it ends.
 pub(super) struct GroupSettlement<'a> {
     pub(super) group: GroupId,
-    records: Vec<(Mark, RequestId, Vec<&'a Booking>)>,
+    records: Vec<Record<'a>>,
 }
 
 impl GroupSettlement<'_> {
     /// The requests whose holds end.
     pub(super) fn requests(&self) -> Vec<RequestId> {
-        self.records.iter().map(|(_, request, _)| *request).collect()
+        self.records.iter().map(|record| record.request).collect()
     }
 
     /// One call for every hundred records.
-    pub(super) fn calls(&self, now: Timestamp, time: TimeSource) -> impl Iterator<Item = Cmd> {
+    pub(super) fn calls(&self, now: Timestamp, time: TimeSource, grain: Grain) -> impl Iterator<Item = Cmd> {
         self.records.chunks(ENTRIES_MAX).map(move |records| {
             let mut command = Script::Settle.call(name::group(&self.group));
             time.add_to(now, &mut command);
-            for (mark, request, bookings) in records {
-                command.arg(&request.as_u128().to_be_bytes());
-                command.arg(writer(*mark)).arg(mark.epoch).arg(mark.sequence).arg(bookings.len());
-                for booking in bookings {
-                    let end = booking.span.end.map_or_else(String::new, |end| end.as_millis().to_string());
-                    command.arg(booking.counter.as_str()).arg(booking.span.start.as_millis()).arg(end);
-                    command.arg(i64::try_from(booking.amount).unwrap_or(i64::MAX));
-                }
-            }
+            runs(records, |record| record.mark, grain).iter().for_each(|run| add_run(run, &mut command));
             command
         })
+    }
+}
+
+/// Bookings of one window of one counter are one. Earlier windows come first: a later one ends them.
+fn add_run(run: &[&Record<'_>], command: &mut Cmd) {
+    add_marks(run.iter().map(|record| record.mark), command);
+    command.arg(run.len());
+    let mut booked: BTreeMap<(i64, &str), (Option<Timestamp>, u64)> = BTreeMap::new();
+    for Record { request, bookings, .. } in run {
+        command.arg(&request.as_u128().to_be_bytes());
+        for Booking { counter, span, amount, .. } in bookings {
+            let sum = booked.entry((span.start.as_millis(), counter.as_str())).or_insert((span.end, 0));
+            sum.1 = sum.1.saturating_add(*amount);
+        }
+    }
+    command.arg(booked.len());
+    for ((start, counter), (end, amount)) in booked {
+        let end = end.map_or_else(String::new, |end| end.as_millis().to_string());
+        command.arg(counter).arg(start).arg(end).arg(i64::try_from(amount).unwrap_or(i64::MAX));
     }
 }
 
@@ -179,7 +229,8 @@ pub(super) fn settlements<'a>(
                 settlements.push(GroupSettlement { group, records: Vec::new() });
                 settlements.len() - 1
             });
-            settlements[place].records.push((entry.mark, entry.closed.request, bookings));
+            let (mark, request) = (entry.mark, entry.closed.request);
+            settlements[place].records.push(Record { mark, request, bookings });
         }
     }
     settlements

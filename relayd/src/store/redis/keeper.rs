@@ -21,6 +21,8 @@ const PULSE: Duration = Duration::from_secs(1);
 /// How soon after a failure, and how late at most.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long the end of a hold waits for a call that carries it along.
+const FLUSH_DELAY: Duration = Duration::from_millis(2);
 /// How long a node counts as alive after its last beat.
 const BEAT_MS: u64 = 10_000;
 /// How many holds are renewed in one command.
@@ -236,6 +238,8 @@ impl Inner {
         };
         let inner = Arc::clone(self);
         runtime.spawn(async move {
+            // Most are carried along by the next call on their group, which costs nothing.
+            tokio::time::sleep(FLUSH_DELAY).await;
             inner.is_flushing.store(false, Ordering::Release);
             let result = inner.flush().await;
             inner.remember(result.as_ref().err());

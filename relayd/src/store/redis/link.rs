@@ -24,6 +24,9 @@ pub(super) enum LinkError {
     /// It did not answer in time.
     #[error("it did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
+    /// Some of what was to be applied at once had been applied before.
+    #[error("a run of records was applied in part")]
+    InPart,
     /// Its answer came when it was taken for away.
     #[error("its answer came too late")]
     TooLate,
@@ -137,6 +140,7 @@ impl Link {
                 script::loading().exec_async(&mut connection).await?;
                 Ok(pipeline.query_async(&mut connection).await?)
             }
+            Err(error) if is_in_part(&error) => Err(LinkError::InPart.into()),
             Err(error) => Err(self.failed(error)),
             Ok(answers) => Ok(answers),
         }
@@ -183,6 +187,11 @@ async fn within<T>(
     answer: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(LinkError::Silent(timeout).into()))
+}
+
+fn is_in_part(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "INPART"))
 }
 
 /// The server was told to forget its scripts.

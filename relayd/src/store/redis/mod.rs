@@ -31,6 +31,7 @@ use shared::domain::{RequestId, Timestamp};
 use shared::redact::Secret;
 use tokio_util::sync::CancellationToken;
 
+use self::batch::Grain;
 use self::ends::{Extent, HoldEnd, HoldEnds};
 use self::health::Health;
 use self::keeper::Tidings;
@@ -271,8 +272,13 @@ impl Inner {
         if new.is_empty() {
             return Ok(Vec::new());
         }
-        self.link.ask_all(batch::facts(&new)).await?;
-        let moved = self.book(&new).await?;
+        let moved = match self.carry_out(&new, Grain::Runs).await {
+            // A batch that broke off had other bounds than this one.
+            Err(StoreError::Unavailable(error)) if is_in_part(&*error) => {
+                self.carry_out(&new, Grain::Records).await?
+            }
+            result => result?,
+        };
         let last = batch::last_marks(batch);
         self.link.ask_patiently::<()>(&batch::finish(last.values())).await?;
         self.note_applied(last);
@@ -311,12 +317,17 @@ impl Inner {
         }
     }
 
-    async fn book(&self, entries: &[&Entry]) -> Result<Vec<Booked>, StoreError> {
+    async fn carry_out(&self, entries: &[&Entry], grain: Grain) -> Result<Vec<Booked>, StoreError> {
+        self.link.ask_all(batch::facts(entries, grain)).await?;
+        self.book(entries, grain).await
+    }
+
+    async fn book(&self, entries: &[&Entry], grain: Grain) -> Result<Vec<Booked>, StoreError> {
         let settlements = batch::settlements(entries, |entry| self.groups_of(entry));
         let mut commands = Vec::new();
         let mut asked: Vec<usize> = Vec::new();
         for (place, settlement) in settlements.iter().enumerate() {
-            let calls: Vec<_> = settlement.calls(last_end(entries), self.time).collect();
+            let calls: Vec<_> = settlement.calls(last_end(entries), self.time, grain).collect();
             asked.extend(std::iter::repeat_n(place, calls.len()));
             commands.extend(calls);
         }
@@ -396,6 +407,10 @@ impl Inner {
         self.tidings.wrote(version);
         Ok(each)
     }
+}
+
+fn is_in_part(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(LinkError::InPart))
 }
 
 /// The last time that a batch knows of.

@@ -40,14 +40,17 @@ pub(super) enum Script {
 /// What every script over groups begins with.
 const GROUP: &str = include_str!("lua/group.lua");
 
+/// What scripts that compare marks begin with.
+const MARKS: &str = include_str!("lua/marks.lua");
+
 /// In the order of the enumeration.
 const SOURCES: [(Script, &[&str]); 14] = [
     (Script::Reserve, &[GROUP, include_str!("lua/reserve.lua")]),
     (Script::Standings, &[GROUP, include_str!("lua/standings.lua")]),
     (Script::Renew, &[GROUP, include_str!("lua/renew.lua")]),
-    (Script::Settle, &[GROUP, include_str!("lua/settle.lua")]),
+    (Script::Settle, &[GROUP, MARKS, include_str!("lua/settle.lua")]),
     (Script::Rows, &[include_str!("lua/rows.lua")]),
-    (Script::Sums, &[include_str!("lua/sums.lua")]),
+    (Script::Sums, &[MARKS, include_str!("lua/sums.lua")]),
     (Script::Drop, &[include_str!("lua/drop.lua")]),
     (Script::Replace, &[include_str!("lua/replace.lua")]),
     (Script::Correct, &[GROUP, include_str!("lua/correct.lua")]),

@@ -1,6 +1,9 @@
 //! Hourly sums as the server keeps them: what they are kept by as CBOR, figures as integers of eight bytes, because
 //! scripts add those up without knowing more of them than where money is.
 
+use std::collections::HashMap;
+
+use ahash::RandomState;
 use shared::domain::usage::UsageClass;
 use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Usage};
 
@@ -14,18 +17,19 @@ const PROVENANCES: usize = 8;
 const FIRST_PROVENANCE: usize = 7;
 const FIRST_CLASS: usize = FIRST_PROVENANCE + PROVENANCES;
 
-/// What an ended request adds to the sums of its hour: fields and figures.
-pub(super) fn of(closed: &Closed) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let model = closed.priced_model.as_ref().unwrap_or(&closed.model);
-    let mut sum = Rollup::default();
-    sum.add(closed);
-    let mut sums = vec![(field(Some(&closed.key), closed.account.as_ref(), model), figures(&sum))];
-    for attempt in &closed.given_up {
-        let mut sum = Rollup::default();
-        sum.add_given_up(attempt);
-        sums.push((field(None, Some(&attempt.account), &attempt.model), figures(&sum)));
+/// What ended requests add to the sums of their hour: fields and figures.
+pub(super) fn of<'a>(rows: impl IntoIterator<Item = &'a Closed>) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let mut sums: HashMap<Vec<u8>, Rollup, RandomState> = HashMap::default();
+    for closed in rows {
+        let model = closed.priced_model.as_ref().unwrap_or(&closed.model);
+        let of_call = field(Some(&closed.key), closed.account.as_ref(), model);
+        sums.entry(of_call).or_default().add(closed);
+        for attempt in &closed.given_up {
+            let of_attempt = field(None, Some(&attempt.account), &attempt.model);
+            sums.entry(of_attempt).or_default().add_given_up(attempt);
+        }
     }
-    sums
+    sums.into_iter().map(|(field, sum)| (field, figures(&sum)))
 }
 
 /// A sum as it is stored: its field and its figures.

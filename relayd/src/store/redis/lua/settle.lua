@@ -1,20 +1,17 @@
--- Books what closed requests used in one group, in place of what they hold there. A record at or below its
--- writer's mark books nothing.
+-- Books what closed requests used in one group, in place of what they hold there. A run is what one writer recorded,
+-- summed up: at or below the writer's mark it books nothing. A run of which a part is below it changes nothing at all
+-- and is an error; it is to be sent record by record.
 --
 -- KEYS  counters and lapses
--- ARGV  now or '', then records, each: request, writer, epoch, sequence, how many bookings,
---         each: counter, start, end or '', amount
+-- ARGV  now or '', then runs, each: writer, first epoch and sequence, last epoch and sequence, how many requests, those,
+--         how many bookings, each: counter, start, end or '', amount
 -- Gives counter, start, end, booked before, booked after of each counter that moved
 local now = time_of(ARGV[1])
 local counters, lapses = KEYS[1], KEYS[2]
 local marks, moved, order = {}, {}, {}
 
 local function mark_of(writer)
-  if not marks[writer] then
-    local known = redis.call('HGET', counters, 'm:' .. writer)
-    local epoch, sequence = string.match(known or '0:0', '(%d+):(%d+)')
-    marks[writer] = { epoch = tonumber(epoch), sequence = tonumber(sequence) }
-  end
+  if not marks[writer] then marks[writer] = read_mark(redis.call('HGET', counters, 'm:' .. writer)) end
   return marks[writer]
 end
 
@@ -38,26 +35,29 @@ local function book(counter, start, stop, amount)
   keep_alive(counters, lapses, now, stop ~= '' and tonumber(stop) or nil)
 end
 
-local place = 2
+local runs, place = {}, 2
 while place <= #ARGV do
-  local writer, epoch, sequence = ARGV[place + 1], tonumber(ARGV[place + 2]), tonumber(ARGV[place + 3])
-  remove_hold(counters, lapses, ARGV[place])
-  local mark = mark_of(writer)
-  local is_new = epoch > mark.epoch or (epoch == mark.epoch and sequence > mark.sequence)
-  local bookings = tonumber(ARGV[place + 4])
-  if is_new and bookings > 0 then
-    mark.epoch, mark.sequence, mark.has_moved = epoch, sequence, true
-    for number = 1, bookings do
-      local at = place + 5 + 4 * (number - 1)
-      book(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
-    end
-  end
-  place = place + 5 + 4 * bookings
+  local run = {
+    writer = ARGV[place],
+    first = { tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2]) },
+    last = { tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]) },
+    requests = place + 6,
+  }
+  run.bookings = run.requests + tonumber(ARGV[place + 5]) + 1
+  place = run.bookings + 4 * tonumber(ARGV[run.bookings - 1])
+  run.stop = place
+  local mark = mark_of(run.writer)
+  run.is_new = is_before(mark, run.first)
+  if not run.is_new and is_before(mark, run.last) then return in_part() end
+  if run.is_new then marks[run.writer] = run.last end
+  runs[#runs + 1] = run
 end
 
-for writer, mark in pairs(marks) do
-  if mark.has_moved then
-    redis.call('HSET', counters, 'm:' .. writer, text(mark.epoch) .. ':' .. text(mark.sequence))
+for _, run in ipairs(runs) do
+  for at = run.requests, run.bookings - 2 do remove_hold(counters, lapses, ARGV[at]) end
+  if run.is_new and run.stop > run.bookings then
+    for at = run.bookings, run.stop - 1, 4 do book(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]) end
+    redis.call('HSET', counters, 'm:' .. run.writer, written(run.last))
   end
 end
 local reply = {}

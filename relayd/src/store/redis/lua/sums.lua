@@ -1,7 +1,8 @@
--- Adds to the sums of one hour. A record at or below its writer's mark adds nothing.
+-- Adds to the sums of one hour. A run is what one writer recorded, summed up: at or below the writer's mark it adds
+-- nothing. A run of which a part is below it changes nothing at all and is an error.
 --
 -- KEYS  the sums (hash: what they are kept by -> integers of eight bytes, most significant first), the marks (hash)
--- ARGV  records, each: writer, epoch, sequence, how many sums, each: field, integers
+-- ARGV  runs, each: writer, first epoch and sequence, last epoch and sequence, how many sums, each: field, integers
 local COST, RATED = 4, 6
 -- Money is kept in two integers, the second below this: one alone would not be exact.
 local BASE = 2 ^ 40
@@ -31,23 +32,23 @@ local function add(field, packed)
   redis.call('HSET', KEYS[1], field, packed)
 end
 
-local marks = {}
-local place = 1
+local runs, marks, place = {}, {}, 1
 while place <= #ARGV do
-  local writer, epoch, sequence = ARGV[place], tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2])
-  if not marks[writer] then
-    local known = redis.call('HGET', KEYS[2], writer) or '0:0'
-    local known_epoch, known_sequence = string.match(known, '(%d+):(%d+)')
-    marks[writer] = { tonumber(known_epoch), tonumber(known_sequence) }
-  end
-  local mark = marks[writer]
-  local is_new = epoch > mark[1] or (epoch == mark[1] and sequence > mark[2])
-  local sums = tonumber(ARGV[place + 3])
+  local writer = ARGV[place]
+  local first = { tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2]) }
+  local last = { tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]) }
+  local sums = place + 6
+  place = sums + 2 * tonumber(ARGV[place + 5])
+  local mark = marks[writer] or read_mark(redis.call('HGET', KEYS[2], writer))
+  local is_new = is_before(mark, first)
+  if not is_new and is_before(mark, last) then return in_part() end
   if is_new then
-    for number = 1, sums do add(ARGV[place + 2 + 2 * number], ARGV[place + 3 + 2 * number]) end
-    mark[1], mark[2] = epoch, sequence
-    redis.call('HSET', KEYS[2], writer, string.format('%.0f:%.0f', epoch, sequence))
+    marks[writer] = last
+    runs[#runs + 1] = { from = sums, to = place - 1 }
   end
-  place = place + 4 + 2 * sums
 end
-return #ARGV
+for _, run in ipairs(runs) do
+  for at = run.from, run.to, 2 do add(ARGV[at], ARGV[at + 1]) end
+end
+for writer, mark in pairs(marks) do redis.call('HSET', KEYS[2], writer, written(mark)) end
+return #runs

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::reserving::TimeSource;
 use super::{Redis, Settings};
-use crate::store::Store;
-use crate::store::contract::Holds;
+use crate::store::contract::{Folder, Holds, IN_TOTAL, ask, at, booking, closed, entry, request_id, reserve};
+use crate::store::{Entry, GroupId, RollupQuery, RowQuery, Store, StoreError, Verdict};
 
 /// A server of its own in a folder, reached through a socket file. Ends with the value.
 struct Server {
@@ -72,3 +72,35 @@ fn opener() -> impl Fn(&Path, &tokio::runtime::Runtime) -> Arc<dyn Store> {
 }
 
 crate::store::contract::keeps_the_contract!(opener(), Holds::OutliveIt);
+
+#[test]
+fn a_batch_that_broke_off_is_applied_once_whatever_comes_with_it_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = Folder::new();
+    let server = Server::start(folder.path());
+    let store = runtime.block_on(Redis::open_with(server.settings(), TimeSource::Caller)).unwrap();
+    let group = GroupId::from("k");
+    let asks = [ask(IN_TOTAL, 100)];
+    let entries: Vec<Entry> = (1..=6)
+        .map(|number| {
+            let verdict = runtime.block_on(reserve(&store, number, 0, &[("k", &asks)])).unwrap();
+            let Verdict::Admitted(held) = verdict else { panic!("{verdict:?}") };
+            entry(0, number, closed(request_id(number), held.iter().map(booking).collect()))
+        })
+        .collect();
+    let apply = |entries: &[Entry]| runtime.block_on(store.apply(entries.into()));
+    apply(&entries[..3]).unwrap();
+    // As if the server had died before the end of the batch: all is there but the store's own mark.
+    let mut connection = server.settings().client.get_connection().unwrap();
+    redis::cmd("DEL").arg(super::name::MARKS).exec(&mut connection).unwrap();
+    assert!(matches!(apply(&entries[1..5]), Err(StoreError::Older)));
+    let moved = apply(&entries[1..5]).unwrap();
+    assert_eq!(moved.iter().map(|moved| (moved.before, moved.after)).collect::<Vec<_>>(), [(3, 5)]);
+    apply(&entries).unwrap();
+    let standing = runtime.block_on(store.standings(&group, &asks, at(0))).unwrap()[0];
+    assert_eq!((standing.booked, standing.held), (6, 0));
+    let sums = runtime.block_on(store.rollups(RollupQuery::default())).unwrap();
+    assert_eq!(sums.iter().map(|(_, sum)| sum.requests).sum::<u64>(), 6);
+    let rows = RowQuery { limit: 100, ..RowQuery::default() };
+    assert_eq!(runtime.block_on(store.rows(rows)).unwrap().len(), 6);
+}

@@ -1,7 +1,8 @@
 //! Calls about usage: sums from the hourly rollups, single requests from the ledger, and the audit log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use ahash::RandomState;
 use shared::admin::{AuditEntry, ListAudit, ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
 use shared::domain::limit::CalendarUnit;
 use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Zone};
@@ -25,11 +26,16 @@ impl Admin {
         // An hour counts whole, so that its start is below the end that was asked for.
         let query = RollupQuery { since: call.since.map(hour), until: call.until, key, account };
         let rollups = self.directory.store().rollups(query).await?;
-        let mut sums: BTreeMap<(Option<String>, String), Rollup> = BTreeMap::new();
+        let mut by_heading: HashMap<Heading<'_>, Rollup, RandomState> = HashMap::default();
         for (place, rollup) in &rollups {
             if call.model.as_ref().is_none_or(|model| place.model == *model) {
-                *sums.entry(label(call.by, place, &snapshot, zone)).or_default() += rollup;
+                *by_heading.entry(Heading::of(call.by, place)).or_default() += rollup;
             }
+        }
+        // There are far fewer headings than sums: only they are looked up.
+        let mut sums: BTreeMap<(Option<String>, String), Rollup> = BTreeMap::new();
+        for (heading, rollup) in &by_heading {
+            *sums.entry(heading.label(&snapshot, zone)).or_default() += rollup;
         }
         Ok(sums.into_iter().map(|((id, name), rollup)| usage_row(id, name, &rollup)).collect())
     }
@@ -81,18 +87,35 @@ fn past_account(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<Accoun
     Ok(name.map(known).transpose()?.cloned())
 }
 
-fn label(by: UsageBy, place: &RollupKey, snapshot: &Snapshot, zone: &Zone) -> (Option<String>, String) {
-    match by {
-        UsageBy::Key => match &place.key {
-            Some(id) => (Some(id.to_string()), snapshot.key_name(id)),
-            None => (None, "(given up)".to_owned()),
-        },
-        UsageBy::Account => match &place.account {
-            Some(id) => (Some(id.to_string()), snapshot.account_name(id)),
-            None => (None, "(none)".to_owned()),
-        },
-        UsageBy::Model => (None, place.model.clone()),
-        UsageBy::Day => (None, zone.day(place.hour)),
+/// What sums are added up under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Heading<'a> {
+    Key(Option<&'a KeyId>),
+    Account(Option<&'a AccountId>),
+    Model(&'a str),
+    Hour(Timestamp),
+}
+
+impl<'a> Heading<'a> {
+    fn of(by: UsageBy, place: &'a RollupKey) -> Self {
+        match by {
+            UsageBy::Key => Self::Key(place.key.as_ref()),
+            UsageBy::Account => Self::Account(place.account.as_ref()),
+            UsageBy::Model => Self::Model(&place.model),
+            UsageBy::Day => Self::Hour(place.hour),
+        }
+    }
+
+    /// Id and name. Hours of a day have the same.
+    fn label(self, snapshot: &Snapshot, zone: &Zone) -> (Option<String>, String) {
+        match self {
+            Self::Key(Some(id)) => (Some(id.to_string()), snapshot.key_name(id)),
+            Self::Key(None) => (None, "(given up)".to_owned()),
+            Self::Account(Some(id)) => (Some(id.to_string()), snapshot.account_name(id)),
+            Self::Account(None) => (None, "(none)".to_owned()),
+            Self::Model(model) => (None, model.to_owned()),
+            Self::Hour(hour) => (None, zone.day(hour)),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub(super) mod applying;
 pub(super) mod holding;
 pub(super) mod model;
 pub(super) mod recording;
+pub(super) mod scale;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -187,6 +188,8 @@ macro_rules! keeps_the_contract {
                 counters_are_set_from_where_they_stand
                 rows_are_amended_where_they_are
                 sums_are_put_in_the_places_of_others;
+            scale:
+                a_month_of_many_calls_is_summed_up_at_once;
             model:
                 any_sequence_of_operations_agrees_with_the_model;
         }

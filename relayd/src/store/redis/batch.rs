@@ -41,11 +41,20 @@ fn runs<'a, T>(entries: &'a [T], mark: impl Fn(&T) -> Mark, grain: Grain) -> Vec
     runs.into_values().collect()
 }
 
-/// Adds who wrote a run, and its first and last mark.
-fn add_marks(marks: impl Iterator<Item = Mark> + Clone, command: &mut Cmd) {
-    let ends = marks.clone().min().zip(marks.max());
-    let Some((first, last)) = ends else { return };
-    command.arg(writer(first)).arg(first.epoch).arg(first.sequence).arg(last.epoch).arg(last.sequence);
+/// Of each writer, the last record that was sent of a batch: whatever follows must not be applied without it.
+#[derive(Default)]
+struct Forerunners(BTreeMap<(u32, u32), Mark>);
+
+impl Forerunners {
+    /// Adds who wrote a run, the mark before it, its first and its last.
+    fn add_marks(&mut self, marks: impl Iterator<Item = Mark> + Clone, command: &mut Cmd) {
+        let ends = marks.clone().min().zip(marks.max());
+        let Some((first, last)) = ends else { return };
+        let before = self.0.insert(last.writer(), last);
+        let (epoch, sequence) = before.map_or((0, 0), |before| (before.epoch, before.sequence));
+        command.arg(writer(first)).arg(epoch).arg(sequence);
+        command.arg(first.epoch).arg(first.sequence).arg(last.epoch).arg(last.sequence);
+    }
 }
 
 /// Who wrote a record, as scripts know it.
@@ -104,7 +113,8 @@ pub(super) fn facts(entries: &[&Entry], grain: Grain) -> Vec<Cmd> {
         commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| rows(hour, entries)));
     }
     for (hour, entries) in by_sum_hour {
-        commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| add_sums(hour, entries, grain)));
+        let mut sent = Forerunners::default();
+        commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| add_sums(hour, entries, grain, &mut sent)));
     }
     commands
 }
@@ -148,10 +158,10 @@ fn subjects(hour: Timestamp, entries: &[&Entry]) -> Vec<Cmd> {
     commands
 }
 
-fn add_sums(hour: Timestamp, entries: &[&Entry], grain: Grain) -> Cmd {
+fn add_sums(hour: Timestamp, entries: &[&Entry], grain: Grain, sent: &mut Forerunners) -> Cmd {
     let mut command = Script::Sums.call(name::sums(hour));
     for run in runs(entries, |entry| entry.mark, grain) {
-        add_marks(run.iter().map(|entry| entry.mark), &mut command);
+        sent.add_marks(run.iter().map(|entry| entry.mark), &mut command);
         let sums: Vec<_> = sums::of(run.iter().map(|entry| &entry.closed)).collect();
         command.arg(sums.len());
         for (field, figures) in sums {
@@ -182,18 +192,20 @@ impl GroupSettlement<'_> {
 
     /// One call for every hundred records.
     pub(super) fn calls(&self, now: Timestamp, time: TimeSource, grain: Grain) -> impl Iterator<Item = Cmd> {
+        let mut sent = Forerunners::default();
         self.records.chunks(ENTRIES_MAX).map(move |records| {
             let mut command = Script::Settle.call(name::group(&self.group));
             time.add_to(now, &mut command);
-            runs(records, |record| record.mark, grain).iter().for_each(|run| add_run(run, &mut command));
+            let runs = runs(records, |record| record.mark, grain);
+            runs.iter().for_each(|run| add_run(run, &mut sent, &mut command));
             command
         })
     }
 }
 
 /// Bookings of one window of one counter are one. Earlier windows come first: a later one ends them.
-fn add_run(run: &[&Record<'_>], command: &mut Cmd) {
-    add_marks(run.iter().map(|record| record.mark), command);
+fn add_run(run: &[&Record<'_>], sent: &mut Forerunners, command: &mut Cmd) {
+    sent.add_marks(run.iter().map(|record| record.mark), command);
     command.arg(run.len());
     let mut booked: BTreeMap<(i64, &str), (Option<Timestamp>, u64)> = BTreeMap::new();
     for Record { request, bookings, .. } in run {

@@ -189,9 +189,10 @@ async fn within<T>(
     tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(LinkError::Silent(timeout).into()))
 }
 
+/// What failed first was a run that was applied in part.
 fn is_in_part(error: &RedisError) -> bool {
     let errors = error.clone().into_server_errors();
-    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "INPART"))
+    errors.is_some_and(|errors| errors.first().is_some_and(|(_, error)| error.code() == "INPART"))
 }
 
 /// The server was told to forget its scripts.

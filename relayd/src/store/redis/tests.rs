@@ -80,8 +80,8 @@ fn a_batch_that_broke_off_is_applied_once_whatever_comes_with_it_again() {
     let server = Server::start(folder.path());
     let store = runtime.block_on(Redis::open_with(server.settings(), TimeSource::Caller)).unwrap();
     let group = GroupId::from("k");
-    let asks = [ask(IN_TOTAL, 100)];
-    let entries: Vec<Entry> = (1..=6)
+    let asks = [ask(IN_TOTAL, 1_000)];
+    let entries: Vec<Entry> = (1..=400)
         .map(|number| {
             let verdict = runtime.block_on(reserve(&store, number, 0, &[("k", &asks)])).unwrap();
             let Verdict::Admitted(held) = verdict else { panic!("{verdict:?}") };
@@ -89,18 +89,18 @@ fn a_batch_that_broke_off_is_applied_once_whatever_comes_with_it_again() {
         })
         .collect();
     let apply = |entries: &[Entry]| runtime.block_on(store.apply(entries.into()));
-    apply(&entries[..3]).unwrap();
+    apply(&entries[..80]).unwrap();
     // As if the server had died before the end of the batch: all is there but the store's own mark.
     let mut connection = server.settings().client.get_connection().unwrap();
     redis::cmd("DEL").arg(super::name::MARKS).exec(&mut connection).unwrap();
-    assert!(matches!(apply(&entries[1..5]), Err(StoreError::Older)));
-    let moved = apply(&entries[1..5]).unwrap();
-    assert_eq!(moved.iter().map(|moved| (moved.before, moved.after)).collect::<Vec<_>>(), [(3, 5)]);
+    assert!(matches!(apply(&entries[1..350]), Err(StoreError::Older)));
+    let moved = apply(&entries[1..350]).unwrap();
+    assert_eq!(moved.iter().map(|moved| (moved.before, moved.after)).collect::<Vec<_>>(), [(80, 350)]);
     apply(&entries).unwrap();
     let standing = runtime.block_on(store.standings(&group, &asks, at(0))).unwrap()[0];
-    assert_eq!((standing.booked, standing.held), (6, 0));
+    assert_eq!((standing.booked, standing.held), (400, 0));
     let sums = runtime.block_on(store.rollups(RollupQuery::default())).unwrap();
-    assert_eq!(sums.iter().map(|(_, sum)| sum.requests).sum::<u64>(), 6);
-    let rows = RowQuery { limit: 100, ..RowQuery::default() };
-    assert_eq!(runtime.block_on(store.rows(rows)).unwrap().len(), 6);
+    assert_eq!(sums.iter().map(|(_, sum)| sum.requests).sum::<u64>(), 400);
+    let rows = RowQuery { limit: 1_000, ..RowQuery::default() };
+    assert_eq!(runtime.block_on(store.rows(rows)).unwrap().len(), 400);
 }

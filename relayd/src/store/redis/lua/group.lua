@@ -16,6 +16,8 @@
 local KEEP_MS = 8 * 24 * 3600 * 1000
 -- How long what was booked in a window is kept after its end, for those who ask late.
 local ENDED_KEEP_MS = 24 * 3600 * 1000
+-- How long a call may be on its way to the server at most.
+local LATE_MS = 60 * 1000
 local AMOUNT_MAX = '9223372036854775807'
 
 -- The caller's time, or the server's where the caller gives none.
@@ -29,18 +31,17 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
+-- A script is not undone where it fails, so nothing here does: what is no number counts as nothing.
 local function add(counters, field, amount)
   local sum = redis.pcall('HINCRBY', counters, field, amount)
   if type(sum) ~= 'table' then return end
-  if not string.find(sum.err, 'overflow') then error(sum.err) end
-  redis.call('HSET', counters, field, AMOUNT_MAX)
+  redis.call('HSET', counters, field, string.find(sum.err, 'overflow') and AMOUNT_MAX or amount)
 end
 
 local function subtract(counters, field, amount)
   if amount == '0' then return end
-  if redis.call('HINCRBY', counters, field, '-' .. amount) <= 0 then
-    redis.call('HDEL', counters, field)
-  end
+  local left = redis.pcall('HINCRBY', counters, field, '-' .. amount)
+  if type(left) == 'table' or left <= 0 then redis.call('HDEL', counters, field) end
 end
 
 -- Takes what is held of an item out of its counter, if the window still runs.
@@ -52,7 +53,9 @@ end
 
 local function holds_of(counters, request)
   local packed = redis.call('HGET', counters, 'x:' .. request)
-  return packed and cmsgpack.unpack(packed)
+  if not packed then return nil end
+  local is_sound, items = pcall(cmsgpack.unpack, packed)
+  return is_sound and type(items) == 'table' and items or { '0' }
 end
 
 local function remove_hold(counters, lapses, request)
@@ -83,15 +86,38 @@ local function release(counters, lapses, request)
   end
 end
 
+-- Lets the group live past `last`; for ever if that is nil.
+local function keep_alive(counters, lapses, now, last)
+  if redis.call('HEXISTS', counters, 'p') == 1 then
+    redis.call('PERSIST', lapses)
+    return
+  end
+  if not last then
+    redis.call('HSET', counters, 'p', '1')
+    redis.call('PERSIST', counters)
+    redis.call('PERSIST', lapses)
+    return
+  end
+  local ttl = math.max(last - now, 0) + KEEP_MS
+  for _, key in ipairs({ counters, lapses }) do
+    if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, text(ttl)) end
+  end
+end
+
 -- Carries out the ends that the arguments list from `place` on, each: 'r' to give back the leases or 'u' everything,
 -- request, the last turn that is meant; tells where they end. An end may come late and more than once, so what was
--- held in a later turn stays.
-local function undo_listed(counters, lapses, place, number)
+-- held in a later turn stays. It may also come before what it ends: then it is remembered for a while.
+local function undo_listed(counters, lapses, place, number, now)
   for _ = 1, number do
     local kind, request, turn = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2])
     local items = holds_of(counters, request)
     if items and tonumber(items[1]) <= turn then
       if kind == 'r' then release(counters, lapses, request) else remove_hold(counters, lapses, request) end
+    end
+    if kind == 'u' and not items then
+      redis.call('HSET', counters, 'x:' .. request, cmsgpack.pack({ text(turn) }))
+      redis.call('ZADD', lapses, text(now + LATE_MS), request)
+      keep_alive(counters, lapses, now, now + LATE_MS)
     end
     place = place + 3
   end
@@ -154,22 +180,4 @@ local function start_window(counters, lapses, counter, start, stop, booked, now)
     redis.call('HDEL', counters, 'h:' .. counter)
   end
   forget_ended(counters, now)
-end
-
--- Lets the group live past `last`; for ever if that is nil.
-local function keep_alive(counters, lapses, now, last)
-  if redis.call('HEXISTS', counters, 'p') == 1 then
-    redis.call('PERSIST', lapses)
-    return
-  end
-  if not last then
-    redis.call('HSET', counters, 'p', '1')
-    redis.call('PERSIST', counters)
-    redis.call('PERSIST', lapses)
-    return
-  end
-  local ttl = math.max(last - now, 0) + KEEP_MS
-  for _, key in ipairs({ counters, lapses }) do
-    if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, text(ttl)) end
-  end
 end

@@ -5,6 +5,11 @@ local function read_mark(stored)
   return { tonumber(epoch), tonumber(sequence) }
 end
 
+-- Of the arguments from a place on.
+local function mark_at(place)
+  return { tonumber(ARGV[place]), tonumber(ARGV[place + 1]) }
+end
+
 local function written(mark)
   return string.format('%.0f:%.0f', mark[1], mark[2])
 end

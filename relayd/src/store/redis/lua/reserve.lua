@@ -14,7 +14,7 @@ local request, turn = ARGV[3], ARGV[4]
 local groups, place, ask_number = {}, 5, 0
 for number = 1, #KEYS / 2 do
   local counters, lapses = KEYS[2 * number - 1], KEYS[2 * number]
-  place = undo_listed(counters, lapses, place + 1, tonumber(ARGV[place]))
+  place = undo_listed(counters, lapses, place + 1, tonumber(ARGV[place]), now)
   drop_lapsed(counters, lapses, now)
   local group = { counters = counters, lapses = lapses, is_judged = ARGV[place] == 'j', asks = {} }
   for number_in_group = 1, tonumber(ARGV[place + 1]) do
@@ -26,6 +26,12 @@ for number = 1, #KEYS / 2 do
   end
   groups[number] = group
   place = place + 2 + 6 * #group.asks
+end
+
+-- What comes after its own end, or after the call asked again, is heard by nobody any more.
+for _, group in ipairs(groups) do
+  local items = holds_of(group.counters, request)
+  if items and tonumber(items[1]) >= tonumber(turn) then return { 0 } end
 end
 
 for _, group in ipairs(groups) do

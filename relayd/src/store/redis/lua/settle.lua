@@ -1,10 +1,10 @@
 -- Books what closed requests used in one group, in place of what they hold there. A run is what one writer recorded,
--- summed up: at or below the writer's mark it books nothing. A run of which a part is below it changes nothing at all
--- and is an error; it is to be sent record by record.
+-- summed up: at or below the writer's mark it books nothing. A run of which a part is below it, or whose forerunner in
+-- the same batch is missing, changes nothing at all and is an error.
 --
 -- KEYS  counters and lapses
--- ARGV  now or '', then runs, each: writer, first epoch and sequence, last epoch and sequence, how many requests, those,
---         how many bookings, each: counter, start, end or '', amount
+-- ARGV  now or '', then runs, each: writer, epoch and sequence of the forerunner or 0 0, of the first and of the last,
+--         how many requests, those, how many bookings, each: counter, start, end or '', amount
 -- Gives counter, start, end, booked before, booked after of each counter that moved
 local now = time_of(ARGV[1])
 local counters, lapses = KEYS[1], KEYS[2]
@@ -39,23 +39,24 @@ local runs, place = {}, 2
 while place <= #ARGV do
   local run = {
     writer = ARGV[place],
-    first = { tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2]) },
-    last = { tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]) },
-    requests = place + 6,
+    place = place,
+    first = mark_at(place + 3),
+    last = mark_at(place + 5),
+    requests = place + 8,
   }
-  run.bookings = run.requests + tonumber(ARGV[place + 5]) + 1
+  run.bookings = run.requests + tonumber(ARGV[place + 7]) + 1
   place = run.bookings + 4 * tonumber(ARGV[run.bookings - 1])
   run.stop = place
   local mark = mark_of(run.writer)
   run.is_new = is_before(mark, run.first)
-  if not run.is_new and is_before(mark, run.last) then return in_part() end
+  if is_before(mark, mark_at(run.place + 1)) or not run.is_new and is_before(mark, run.last) then return in_part() end
   if run.is_new then marks[run.writer] = run.last end
   runs[#runs + 1] = run
 end
 
 for _, run in ipairs(runs) do
   for at = run.requests, run.bookings - 2 do remove_hold(counters, lapses, ARGV[at]) end
-  if run.is_new and run.stop > run.bookings then
+  if run.is_new then
     for at = run.bookings, run.stop - 1, 4 do book(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]) end
     redis.call('HSET', counters, 'm:' .. run.writer, written(run.last))
   end

@@ -4,7 +4,7 @@
 -- ARGV  now or '', how many ends come first, those; then counters, each: counter, kind, start or ''
 -- Gives start, end, booked and held of each; '' where no window is in force
 local now = time_of(ARGV[1])
-local place = undo_listed(KEYS[1], KEYS[2], 3, tonumber(ARGV[2]))
+local place = undo_listed(KEYS[1], KEYS[2], 3, tonumber(ARGV[2]), now)
 drop_lapsed(KEYS[1], KEYS[2], now)
 local reply = {}
 for at = place, #ARGV, 3 do

@@ -1,8 +1,9 @@
 -- Adds to the sums of one hour. A run is what one writer recorded, summed up: at or below the writer's mark it adds
--- nothing. A run of which a part is below it changes nothing at all and is an error.
+-- nothing. A run of which a part is below it, or whose forerunner in the same batch is missing, changes nothing at all
+-- and is an error.
 --
 -- KEYS  the sums (hash: what they are kept by -> integers of eight bytes, most significant first), the marks (hash)
--- ARGV  runs, each: writer, first epoch and sequence, last epoch and sequence, how many sums, each: field, integers
+-- ARGV  runs, each: writer, epoch and sequence of the forerunner or 0 0, of the first and of the last, how many sums, each: field, integers
 local COST, RATED = 4, 6
 -- Money is kept in two integers, the second below this: one alone would not be exact.
 local BASE = 2 ^ 40
@@ -35,13 +36,12 @@ end
 local runs, marks, place = {}, {}, 1
 while place <= #ARGV do
   local writer = ARGV[place]
-  local first = { tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2]) }
-  local last = { tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]) }
-  local sums = place + 6
-  place = sums + 2 * tonumber(ARGV[place + 5])
+  local forerunner, first, last = mark_at(place + 1), mark_at(place + 3), mark_at(place + 5)
+  local sums = place + 8
+  place = sums + 2 * tonumber(ARGV[place + 7])
   local mark = marks[writer] or read_mark(redis.call('HGET', KEYS[2], writer))
   local is_new = is_before(mark, first)
-  if not is_new and is_before(mark, last) then return in_part() end
+  if is_before(mark, forerunner) or not is_new and is_before(mark, last) then return in_part() end
   if is_new then
     marks[writer] = last
     runs[#runs + 1] = { from = sums, to = place - 1 }

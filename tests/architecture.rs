@@ -13,8 +13,8 @@ const LEAVES: [&str; 5] = ["store", "config", "clock", "keyfile", "logging"];
 /// Modules that put the parts together: they import everything, and only each other import them.
 const ASSEMBLY: [&str; 7] = ["check", "daemon", "workers", "jobs", "budgets", "lib", "main"];
 
-/// What the admin API may import, one row resting on those above it: what a request's path may, and what puts right
-/// what that left.
+/// What the admin API may import, one row resting on those above it: what a request's path may, what puts right what
+/// that left, and what moves the store.
 const BELOW_ADMIN: &[&str] = &[
     "protocol",
     "pricing",
@@ -31,14 +31,15 @@ const BELOW_ADMIN: &[&str] = &[
     "upstream",
     "ledger",
     "rebuild",
+    "migrate",
 ];
 
-/// What the parts of a request's path may import: all of that but the last.
-const BELOW_RELAY: &[&str] = BELOW_ADMIN.split_at(BELOW_ADMIN.len() - 1).0;
+/// What the parts of a request's path may import: all of that but the last two.
+const BELOW_RELAY: &[&str] = BELOW_ADMIN.split_at(BELOW_ADMIN.len() - 2).0;
 
 /// What a module of `relayd` may import besides itself. The leaves are left out on the right: they are open to
 /// everything that is not closed to them.
-const IMPORTS: [(&str, &[&str]); 23] = [
+const IMPORTS: [(&str, &[&str]); 24] = [
     ("protocol", &[]),
     ("pricing", &[]),
     ("limits", &[]),
@@ -63,6 +64,8 @@ const IMPORTS: [(&str, &[&str]); 23] = [
     ("ledger", &["pricing", "causes"]),
     // Rows and what they add up to.
     ("rebuild", &["pricing"]),
+    // Everything stands still for a moment: records, the journal, admission.
+    ("migrate", &["causes", "directory", "ledger"]),
     ("relay", BELOW_RELAY),
     ("admin", BELOW_ADMIN),
     (

@@ -3,14 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use shared::crypto::{CryptoError, Sealer};
 use shared::domain::{Delay, Family, QueueBounds};
-use shared::redact::Secret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,19 +18,18 @@ use crate::admin::{About, Admin, Socket, SocketError, Upkeep};
 use crate::auth::Throttle;
 use crate::budgets::{self, Budgets};
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat, OnFailure, Queue, StoreUrl, Unpriced};
+use crate::config::{Config, LogFormat, Queue, Unpriced};
 use crate::directory::{Directory, DirectoryError, Sessions};
 use crate::events::Events;
 use crate::jobs::{self, Jobs};
 use crate::keyfile::{self, KeyFileError};
 use crate::ledger::{self, Lane, Ledger, LedgerError, Watch};
 use crate::logging::{self, LogError};
+use crate::migrate::{PlaceError, Places, make_folder};
 use crate::relay::{self, BodyBudget, DrainBounds, Drains, Queueing, Relay};
 use crate::scheduler::health::Cooldowns;
 use crate::server::{self, Connections, RequestIds};
-use crate::store::embedded::Embedded;
-use crate::store::redis::{self, Redis};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, Switch};
 use crate::upstream::{self, TlsError, Upstream};
 use crate::workers::{self, Crew, Fleet, WorkerError};
 
@@ -63,12 +60,9 @@ pub enum RunError {
     /// There is no sealing key.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
-    /// The store cannot be opened.
-    #[error("the store cannot be opened")]
-    Store(#[from] StoreError),
-    /// The store's server cannot be asked.
+    /// The store cannot be used.
     #[error(transparent)]
-    StoreClient(#[from] redis::ClientError),
+    Place(#[from] PlaceError),
     /// What the store holds cannot be used.
     #[error("what the store holds cannot be used")]
     Directory(#[from] DirectoryError),
@@ -133,10 +127,11 @@ impl Daemon {
         let clock = Clock::new();
         let started_at = clock.now();
         let data = &options.data;
-        make_folder(data)?;
+        make_folder(data).map_err(|source| RunError::Data { path: data.clone(), source })?;
         let socket = admin_socket(data)?;
         let node = node_number(data)?;
-        let (store, directory) = open_store(config, data, node).await?;
+        let places = Places::new(data.clone(), node, config.store.clone());
+        let (store, directory) = open_store(config, data, &places).await?;
         let (watch, moved) = mpsc::channel(budgets::WAITING_MAX);
         let (ledger, lanes) = start_ledger(config, data, node, store.clone(), &clock, watch).await?;
         let ledger = Arc::new(ledger);
@@ -150,6 +145,9 @@ impl Daemon {
         let budgets = Budgets { directory: directory.clone(), events: events.clone(), clock: clock.clone() };
         let admin = Admin {
             directory: directory.clone(),
+            switch: store.clone(),
+            places,
+            hold_ttl: config.limits.hold_ttl_ms.duration(),
             events,
             ledger: ledger.clone(),
             clock: clock.clone(),
@@ -231,39 +229,14 @@ fn fleet(config: &Config, clock: Clock, directory: Arc<Directory>) -> Result<Fle
 async fn open_store(
     config: &Config,
     data: &Path,
-    node: u32,
-) -> Result<(Arc<dyn Store>, Arc<Directory>), RunError> {
-    let (folder, id_file) = (data.join("store"), data.join("store-id"));
-    let is_known = folder.exists() || id_file.exists();
-    let key = keyfile::load(&config.secrets.sealing_key_file(data), is_known)?;
-    let store: Arc<dyn Store> = match &config.store.url {
-        StoreUrl::Embedded => {
-            make_folder(&folder)?;
-            Arc::new(Embedded::open(&folder)?)
-        }
-        StoreUrl::Redis(url) => Arc::new(Redis::open(redis_settings(config, url, node, id_file)?).await?),
-    };
+    places: &Places,
+) -> Result<(Arc<Switch>, Arc<Directory>), RunError> {
+    let key = keyfile::load(&config.secrets.sealing_key_file(data), places.is_known())?;
+    let store = Arc::new(Switch::new(places.open().await?));
     let sessions = Sessions::new(config.affinity.ttl_ms.duration(), config.affinity.sessions_max);
     let zone = config.limits.zone.clone();
     let directory = Directory::load(store.clone(), Sealer::new(&key), sessions, zone).await?;
     Ok((store, Arc::new(directory)))
-}
-
-fn redis_settings(
-    config: &Config,
-    url: &Secret,
-    node: u32,
-    id_file: PathBuf,
-) -> Result<redis::Settings, RunError> {
-    let store = &config.store;
-    Ok(redis::Settings {
-        client: redis::client(url, store.password_file(), store.ca_file())?,
-        connect_timeout: store.connect_timeout_ms.duration(),
-        timeout: store.timeout_ms.duration(),
-        serves_alone: store.on_failure == OnFailure::Serve,
-        node,
-        id_file,
-    })
 }
 
 async fn start_ledger(
@@ -314,16 +287,6 @@ impl Signals {
             }
         }
     }
-}
-
-/// Made by us, nobody else may look in; made by the operator, it is as open as they want.
-fn make_folder(path: &Path) -> Result<(), RunError> {
-    let failed = |source| RunError::Data { path: path.to_owned(), source };
-    if path.is_dir() {
-        return Ok(());
-    }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
 /// A service's socket lies in its runtime folder, for the group; a person's in the data folder, for them alone.

@@ -19,6 +19,7 @@ mod keyfile;
 mod ledger;
 mod limits;
 mod logging;
+mod migrate;
 mod near;
 mod percent;
 mod pricing;

@@ -667,7 +667,7 @@ pub struct ListRequests {
 }
 
 /// One request as the ledger has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRow {
     /// Its id.
     pub id: RequestId,

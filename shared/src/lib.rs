@@ -7,3 +7,4 @@ pub mod crypto;
 pub mod domain;
 pub mod progress;
 pub mod redact;
+pub mod store;

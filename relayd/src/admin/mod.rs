@@ -11,6 +11,7 @@ mod long;
 mod prices;
 mod probe;
 mod socket;
+mod store;
 mod usage;
 mod view;
 
@@ -27,6 +28,7 @@ use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
 use shared::costs::RebuildCosts;
 use shared::domain::{Limit, MODEL_BYTES_MAX, NoSuchLimit, Timestamp};
+use shared::store::{AdoptStore, MigrateStore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,12 +37,14 @@ use self::long::Lines;
 pub use socket::{Socket, SocketError};
 
 use crate::clock::Clock;
+use crate::config::NoStore;
 use crate::directory::{Directory, DirectoryError, EditError, PricesError};
 use crate::events::Events;
 use crate::ledger::{Ledger, LedgerError};
+use crate::migrate::{MigrateError, Places};
 use crate::near::nearest;
 use crate::rebuild::RebuildError;
-use crate::store::{LIMITS_MAX, NAMES_BYTES_MAX, StoreError};
+use crate::store::{AdoptionError, LIMITS_MAX, NAMES_BYTES_MAX, StoreError, Switch};
 use crate::upstream::Upstream;
 
 /// A call's size: a price list is the largest.
@@ -54,6 +58,12 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     /// The ledger.
     pub ledger: Arc<Ledger>,
+    /// The store in use.
+    pub switch: Arc<Switch>,
+    /// Where stores lie.
+    pub places: Places,
+    /// How long a hold lives without being renewed.
+    pub hold_ttl: Duration,
     /// What happened.
     pub events: Arc<Events>,
     /// The clock.
@@ -74,13 +84,13 @@ pub struct Admin {
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Told to drain and end.
     pub stop: CancellationToken,
-    /// Held while old rows are dropped, or costs rebuilt.
+    /// Held while old rows are dropped, costs rebuilt, or the store is moved.
     pub upkeep: Upkeep,
     /// What goes on although the caller does not wait for it.
     pub tasks: TaskTracker,
 }
 
-/// Whose turn it is to drop rows or to rebuild what they add up to.
+/// Whose turn it is to drop rows, to rebuild what they add up to, or to move them.
 pub type Upkeep = Arc<tokio::sync::Mutex<()>>;
 
 /// What the daemon says of itself.
@@ -141,6 +151,9 @@ enum AdminError {
     /// Costs were not rebuilt, or not wholly.
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
+    /// The store was not moved.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
 }
 
 /// A name that stands for nothing, and the one that may be meant.
@@ -235,6 +248,12 @@ enum Invalid {
     /// All prices that were set would be taken back, one by one.
     #[error("no price of {0} would be left; `relayctl pricing unset {0}` takes all of them back")]
     NoPriceLeft(String),
+    /// A store that there is not.
+    #[error("the URL of a store {0}")]
+    StoreUrl(NoStore),
+    /// Its keys and accounts could not be read.
+    #[error("the server's data was sealed with another sealing key than this daemon's")]
+    OtherSealingKey,
     /// A price for nothing.
     #[error("a price is for one model: its exact name, 1 to {MODEL_BYTES_MAX} bytes, no pattern")]
     Model,
@@ -276,6 +295,11 @@ impl AdminError {
             Self::Edit(EditError::Changed) | Self::Prices(PricesError::Edit(EditError::Changed)) => {
                 (ProblemCode::Conflict, Some("look at it again, then try again"))
             }
+            Self::Store(StoreError::Refused(AdoptionError::Another)) => {
+                (ProblemCode::Conflict, Some("`relayctl store adopt --as-is` takes it all the same"))
+            }
+            Self::Store(StoreError::Refused(_)) => (ProblemCode::Conflict, None),
+            Self::Migrate(error) => return error.problem(),
             Self::Ledger(LedgerError::Held) | Self::Rebuild(RebuildError::Moved(_)) => {
                 (ProblemCode::Conflict, Some("try it again"))
             }
@@ -349,7 +373,7 @@ impl Admin {
             Some("keys") => self.dispatch_key(path, body, peer).await,
             Some("accounts") => self.dispatch_account(path, body, peer).await,
             Some("prices" | "limits") => self.dispatch_rule(path, body, peer).await,
-            Some("costs") => return self.dispatch_long(path, body, peer),
+            Some("costs" | "store") => return self.dispatch_long(path, body, peer),
             _ => self.dispatch_question(path, body, peer).await,
         };
         Some(answer?.map(|reply| Body::Left(Full::new(reply))))
@@ -363,12 +387,17 @@ impl Admin {
         peer: Peer,
     ) -> Option<Result<Body, AdminError>> {
         let admin = Arc::clone(self);
-        let lines = match path {
-            RebuildCosts::PATH => {
-                self.in_lines(body, async move |call, teller| admin.rebuild_costs(&call, peer, teller).await)
-            }
-            _ => return None,
-        };
+        let lines =
+            match path {
+                RebuildCosts::PATH => self
+                    .in_lines(body, async move |call, teller| admin.rebuild_costs(&call, peer, teller).await),
+                MigrateStore::PATH => self
+                    .in_lines(body, async move |call, teller| admin.migrate_store(call, peer, teller).await),
+                AdoptStore::PATH => {
+                    self.in_lines(body, async move |call, _| admin.adopt_store(&call, peer).await)
+                }
+                _ => return None,
+            };
         Some(lines.map(Body::Right))
     }
 

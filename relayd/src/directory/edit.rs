@@ -49,7 +49,7 @@ pub type Edited<T> = Result<Arc<T>, EditError>;
 impl Directory {
     /// The digest of a new key, and the id of the pepper it was made with.
     pub fn digest(&self, key: &Secret) -> (Digest, String) {
-        (self.pepper.digest(key.expose()), PEPPER_ID.to_owned())
+        (self.pepper.load().digest(key.expose()), PEPPER_ID.to_owned())
     }
 
     /// Seals an account's credential.
@@ -193,11 +193,10 @@ struct PepperRecord {
 /// Opens the pepper; makes it on the first start. That it opens proves that the sealing key is the one that
 /// this store was sealed with.
 pub(super) async fn pepper(store: &dyn Store, sealer: &Sealer) -> Result<Secret, DirectoryError> {
-    let failed = |source| DirectoryError::Crypto { what: "the pepper of the API keys", source };
-    if let Some(Record { id, value, .. }) = store.record(RecordKind::Setting, PEPPER_ID).await? {
-        let record: PepperRecord = super::parse(&id, &value)?;
-        return sealer.open(PEPPER_ID, "sealed", &record.sealed).map_err(failed);
+    if let Some(record) = store.record(RecordKind::Setting, PEPPER_ID).await? {
+        return open_pepper(&record, sealer);
     }
+    let failed = pepper_failed;
     let pepper = generate_pepper().map_err(failed)?;
     let record = PepperRecord { sealed: sealer.seal(PEPPER_ID, "sealed", &pepper).map_err(failed)? };
     let value = serde_json::to_vec(&record)
@@ -211,6 +210,19 @@ pub(super) async fn pepper(store: &dyn Store, sealer: &Sealer) -> Result<Secret,
     };
     store.write(vec![write]).await?;
     Ok(pepper)
+}
+
+/// Opens the pepper as it is stored.
+pub(super) fn open_pepper(
+    Record { id, value, .. }: &Record,
+    sealer: &Sealer,
+) -> Result<Secret, DirectoryError> {
+    let record: PepperRecord = super::parse(id, value)?;
+    sealer.open(PEPPER_ID, "sealed", &record.sealed).map_err(pepper_failed)
+}
+
+const fn pepper_failed(source: CryptoError) -> DirectoryError {
+    DirectoryError::Crypto { what: "the pepper of the API keys", source }
 }
 
 #[cfg(test)]

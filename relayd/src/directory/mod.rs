@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use shared::crypto::{CryptoError, Digest, Pepper, Sealer};
 use shared::domain::{AccountId, KeyId, Timestamp, Zone};
+use tokio::sync::OwnedMutexGuard;
 
 pub use averages::Averages;
 pub use edit::EditError;
@@ -27,7 +28,7 @@ pub use sessions::Sessions;
 
 use self::read::Reader;
 use crate::pricing::{PriceError, PriceTable};
-use crate::store::{GroupId, Store, StoreError};
+use crate::store::{GroupId, Record, Store, StoreError};
 
 const PEPPER_ID: &str = "pepper";
 
@@ -213,7 +214,7 @@ impl Snapshot {
 pub struct Directory {
     store: Arc<dyn Store>,
     reader: Arc<Reader>,
-    pepper: Pepper,
+    pepper: ArcSwap<Pepper>,
     current: ArcSwap<Snapshot>,
     prices: ArcSwap<PriceTable>,
     changing: Arc<tokio::sync::Mutex<()>>,
@@ -233,7 +234,7 @@ impl Directory {
         let directory = Self {
             store,
             reader: Arc::new(Reader { sealer, zone }),
-            pepper: Pepper::new(&pepper),
+            pepper: ArcSwap::new(Arc::new(Pepper::new(&pepper))),
             current: ArcSwap::default(),
             prices: ArcSwap::new(Arc::new(PriceTable::empty())),
             changing: Arc::default(),
@@ -251,7 +252,7 @@ impl Directory {
 
     /// The key that a client presented.
     pub fn find_key(&self, presented: &str) -> Option<Arc<KeyEntry>> {
-        self.current.load().key_of(&self.pepper.digest(presented)).cloned()
+        self.current.load().key_of(&self.pepper.load().digest(presented)).cloned()
     }
 
     /// Which account served a session.
@@ -267,6 +268,17 @@ impl Directory {
     /// The zone of days that name none, and of the hours that sums are kept by.
     pub fn zone(&self) -> &Zone {
         &self.reader.zone
+    }
+
+    /// Keeps records from being changed while the value lives.
+    pub async fn still(&self) -> OwnedMutexGuard<()> {
+        self.change().await
+    }
+
+    /// Whether settings of a store were sealed with our key.
+    pub fn opens(&self, settings: &[Record]) -> bool {
+        let sealed = settings.iter().find(|record| record.id == PEPPER_ID);
+        sealed.is_some_and(|record| edit::open_pepper(record, &self.reader.sealer).is_ok())
     }
 
     /// The store behind it.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shared::crypto::{CryptoError, Sealer};
+use shared::crypto::{CryptoError, Pepper, Sealer};
 use shared::domain::{Account, AccountId, ApiKey, Zone};
 use shared::redact::Secret;
 
@@ -47,6 +47,8 @@ impl Directory {
     /// The store cannot be read, or what it holds cannot be used; what was known stays in force.
     pub async fn reload(&self) -> Result<(), DirectoryError> {
         let _changing = self.change().await;
+        let pepper = super::edit::pepper(&*self.store, &self.reader.sealer).await?;
+        self.pepper.store(Arc::new(Pepper::new(&pepper)));
         self.refresh().await?;
         self.refresh_prices().await
     }

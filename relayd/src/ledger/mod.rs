@@ -48,7 +48,7 @@ pub enum LedgerError {
     #[error("the store does not take the ledger's records")]
     Store(#[from] StoreError),
     /// Nothing is shipped for a while.
-    #[error("the ledger's records are held back while costs are rebuilt")]
+    #[error("the ledger's records are held back for a while")]
     Held,
     /// The ledger was stopped.
     #[error("the ledger was stopped")]

@@ -62,9 +62,15 @@ pub enum RelayError {
     /// The journal has no room, so that the call could not be booked.
     #[error("the relay cannot book calls now")]
     Journal(#[from] JournalError),
+    /// Nobody is admitted for a moment.
+    #[error("the relay's store is being moved; try again in a few seconds")]
+    Moving {
+        /// When it makes sense to try again.
+        retry_at: Timestamp,
+    },
     /// The store failed.
     #[error("the relay's store cannot be reached")]
-    Store(#[from] StoreError),
+    Store(#[source] StoreError),
     /// Reading its body failed within the relay.
     #[error("the relay failed to read the body; its log says more")]
     Unread(#[source] JoinError),
@@ -93,6 +99,15 @@ pub enum RelayError {
         /// When it is tried again.
         retry_at: Option<Timestamp>,
     },
+}
+
+impl From<StoreError> for RelayError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Moving { retry_at } => Self::Moving { retry_at },
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// A failure as the client is told it.
@@ -175,6 +190,7 @@ impl RelayError {
             Self::Journal(_) | Self::Store(_) | Self::Stopping | Self::AccountUnpriced(_) => {
                 (Unavailable, None)
             }
+            Self::Moving { retry_at } => (Unavailable, Some(*retry_at)),
             Self::Misconfigured | Self::Unread(_) => (Internal, None),
             Self::Credential { retry_at } | Self::Unreachable { retry_at } => (Unavailable, *retry_at),
             Self::Failed { failure, retry_at } => match failure {

@@ -12,12 +12,20 @@ mod id_span;
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod switch;
+mod transfer;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use shared::admin::AuditEntry;
 use shared::domain::{AccountId, KeyId, RequestId, Timestamp};
+
+pub use memory::HeldGroup;
+pub use switch::{Frozen, Switch, SwitchError, Touched};
+pub use transfer::{
+    Adopted, Adoption, AdoptionError, AuditRow, Census, Chunk, Cursor, Exported, GroupState, Row, Stranger,
+};
 
 pub use entry::{Booking, Closed, End, Entry, GivenUp, Mark, Rates, Rollup, RollupKey};
 
@@ -42,9 +50,18 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Nobody is admitted for a moment, because the store is being moved.
+    #[error("the store is being moved")]
+    Moving {
+        /// When it makes sense to try again.
+        retry_at: Timestamp,
+    },
     /// The store came back without some of what had been applied to it: that must be applied again.
     #[error("the store came back older than it was")]
     Older,
+    /// Another server's data is not taken so.
+    #[error(transparent)]
+    Refused(AdoptionError),
     /// The engine cannot serve: disk full, file locked, server gone.
     #[error("the store cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -74,6 +91,11 @@ pub enum RecordKind {
     Price,
     /// Single values such as the sealed pepper.
     Setting,
+}
+
+impl RecordKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Key, Self::Account, Self::Limits, Self::Price, Self::Setting];
 }
 
 /// A record as it is stored.
@@ -382,4 +404,33 @@ pub trait Store: Send + Sync + 'static {
     /// the others stay, so that doing it twice changes nothing. What is held stays held, and what was applied before
     /// is not booked again, also in a group that was not there. Gives those that were set.
     fn correct(&self, counters: Vec<Booked>) -> Answer<'_, Vec<Booked>>;
+    /// A part of the store, from a cursor on, and where it goes on; `None` at the part's end. What comes in
+    /// meanwhile may be in it or not.
+    fn export(&self, cursor: Cursor) -> Answer<'_, Exported>;
+
+    /// Takes in a part of another store. On an error some of it may have been taken in.
+    fn import(&self, chunk: Chunk) -> Answer<'_, ()>;
+
+    /// How much there is of everything.
+    fn census(&self) -> Answer<'_, Census>;
+
+    /// What this process holds, with the time until which it is held.
+    fn holds(&self) -> Vec<HeldGroup>;
+
+    /// Holds what this process held in another store, in the windows in which it was held, at least until then.
+    fn hold_again(&self, holds: Vec<HeldGroup>, now: Timestamp, until: Timestamp) -> Answer<'_, ()>;
+
+    /// Lets go of files and connections: nobody will ask any more.
+    fn close(&self) {}
+
+    /// What a server holds that is not the store which this node used; `None` where it is that one.
+    fn stranger(&self) -> Answer<'_, Option<Stranger>> {
+        Box::pin(std::future::ready(Err(AdoptionError::Embedded.into())))
+    }
+
+    /// Takes a server in place of the store that this node used. On an error some of it may have been done; it
+    /// may be done again.
+    fn adopt(&self, _how: Adoption) -> Answer<'_, Adopted> {
+        Box::pin(std::future::ready(Err(AdoptionError::Embedded.into())))
+    }
 }

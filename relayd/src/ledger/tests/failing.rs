@@ -13,9 +13,9 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::store::contract::Folder;
 use crate::store::embedded::Embedded;
 use crate::store::{
-    Answer, Booked, Booking, Closed, CounterAsk, Entry, GroupAsk, GroupId, Kept, Mark, Record, RecordKind,
-    Reservation, Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict,
-    WindowRule, Write,
+    Answer, Booked, Booking, Census, Chunk, Closed, CounterAsk, Cursor, Entry, Exported, GroupAsk, GroupId,
+    HeldGroup, Kept, Mark, Record, RecordKind, Reservation, Rollup, RollupKey, RollupQuery, RowQuery,
+    Standing, Store, StoreError, StoreState, Verdict, WindowRule, Write,
 };
 
 /// A store that fails when it is told to.
@@ -117,6 +117,26 @@ impl Store for Moody {
             let moved = self.inner().apply(batch).await?;
             if Self::is_due(&self.lies) { Err(unavailable()) } else { Ok(moved) }
         })
+    }
+
+    fn export(&self, cursor: Cursor) -> Answer<'_, Exported> {
+        Box::pin(async move { self.inner().export(cursor).await })
+    }
+
+    fn import(&self, chunk: Chunk) -> Answer<'_, ()> {
+        Box::pin(async move { self.inner().import(chunk).await })
+    }
+
+    fn census(&self) -> Answer<'_, Census> {
+        Box::pin(async move { self.inner().census().await })
+    }
+
+    fn holds(&self) -> Vec<HeldGroup> {
+        self.inner().holds()
+    }
+
+    fn hold_again(&self, holds: Vec<HeldGroup>, now: Timestamp, until: Timestamp) -> Answer<'_, ()> {
+        Box::pin(async move { self.inner().hold_again(holds, now, until).await })
     }
 
     fn marks(&self) -> Answer<'_, Vec<Mark>> {

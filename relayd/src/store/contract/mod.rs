@@ -4,6 +4,7 @@ pub(super) mod amending;
 pub(super) mod applying;
 pub(super) mod holding;
 pub(super) mod model;
+pub(super) mod moving;
 pub(super) mod recording;
 pub(super) mod scale;
 
@@ -188,6 +189,11 @@ macro_rules! keeps_the_contract {
                 counters_are_set_from_where_they_stand
                 rows_are_amended_where_they_are
                 sums_are_put_in_the_places_of_others;
+            moving:
+                what_goes_out_comes_in_as_it_was
+                what_came_in_is_not_applied_again
+                some_of_it_is_exported_by_name
+                what_is_held_is_held_elsewhere;
             scale:
                 a_month_of_many_calls_is_summed_up_at_once;
             model:
@@ -206,7 +212,7 @@ const LAPSE_MS: i64 = 100_000;
 /// A counter's name and its window.
 pub(super) type Counter = (&'static str, WindowRule);
 
-const CONCURRENT: Counter = ("concurrent", WindowRule::Now);
+pub(super) const CONCURRENT: Counter = ("concurrent", WindowRule::Now);
 const PER_MINUTE: Counter = ("requests per minute", WindowRule::Fixed(Duration::from_secs(60)));
 pub(super) const IN_TOTAL: Counter = ("requests in total", WindowRule::Lifetime);
 

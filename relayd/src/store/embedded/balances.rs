@@ -123,6 +123,26 @@ fn note(transaction: &WriteTransaction, name: &str, time: Timestamp) -> Result<(
     Ok(())
 }
 
+/// Puts in the place of what is there what another store kept.
+pub(super) fn put(transaction: &WriteTransaction, kept: &Kept) -> Result<(), StoreError> {
+    let Kept { rows_since, sums_since, balances_since, balances } = kept;
+    let mut times = transaction.open_table(KEPT)?;
+    for (name, time) in [(ROWS_SINCE, rows_since), (SUMS_SINCE, sums_since), (BALANCES_SINCE, balances_since)]
+    {
+        match time {
+            Some(time) => drop(times.insert(name, time.as_millis())?),
+            None => drop(times.remove(name)?),
+        }
+    }
+    let mut table = transaction.open_table(BALANCES)?;
+    table.retain(|_, _| false)?;
+    for Booking { group, counter, span, amount } in balances {
+        let place = (group.as_str(), counter.as_str(), span.start.as_millis());
+        table.insert(place, (span.end.map(Timestamp::as_millis), *amount))?;
+    }
+    Ok(())
+}
+
 pub(super) fn kept(transaction: &ReadTransaction) -> Result<Kept, StoreError> {
     let times = transaction.open_table(KEPT)?;
     let time = |name: &str| -> Result<Option<Timestamp>, StoreError> {

@@ -1,16 +1,17 @@
 //! What the groups' counters have booked, in `state.redb`, and the marks up to which each lane is applied.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 
 use ahash::RandomState;
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use shared::domain::Timestamp;
 
 use super::database::{damaged, encode};
 use super::marks::{self, Marks};
 use super::record::GroupRecord;
 use crate::store::memory::CounterRecord;
-use crate::store::{Booked, Booking, Entry, GroupId, StoreError};
+use crate::store::{Booked, Booking, Entry, GroupId, GroupState, StoreError};
 
 /// Name; [`GroupRecord`] as CBOR.
 const GROUPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("groups");
@@ -116,6 +117,50 @@ pub(super) fn correct(
         table.insert(group.as_str(), value.as_slice())?;
     }
     Ok((groups, moved))
+}
+
+/// Groups behind one, by name.
+pub(super) fn groups_after(
+    transaction: &ReadTransaction,
+    after: Option<&GroupId>,
+    count: usize,
+) -> Result<Vec<GroupState>, StoreError> {
+    let from = after.map_or(Bound::Unbounded, |group| Bound::Excluded(group.as_str()));
+    let mut groups = Vec::new();
+    for row in transaction.open_table(GROUPS)?.range::<&str>((from, Bound::Unbounded))?.take(count) {
+        let (name, value) = row?;
+        groups.push(decode(value.value())?.state(name.value().into()));
+    }
+    Ok(groups)
+}
+
+/// Those of these groups that there are.
+pub(super) fn these_groups(
+    transaction: &ReadTransaction,
+    groups: &[GroupId],
+) -> Result<Vec<GroupState>, StoreError> {
+    let table = transaction.open_table(GROUPS)?;
+    let mut found = Vec::new();
+    for group in groups {
+        if let Some(value) = table.get(group.as_str())? {
+            found.push(decode(value.value())?.state(group.clone()));
+        }
+    }
+    Ok(found)
+}
+
+/// Puts groups in the places of those that have their names.
+pub(super) fn put(transaction: &WriteTransaction, groups: &[GroupState]) -> Result<(), StoreError> {
+    let (mut table, mut value) = (transaction.open_table(GROUPS)?, Vec::new());
+    for state in groups {
+        encode(&mut value, &GroupRecord::of(state))?;
+        table.insert(state.group.as_str(), value.as_slice())?;
+    }
+    Ok(())
+}
+
+pub(super) fn count(transaction: &ReadTransaction) -> Result<u64, StoreError> {
+    Ok(transaction.open_table(GROUPS)?.len()?)
 }
 
 /// Every group once.

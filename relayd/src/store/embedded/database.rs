@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use redb::backends::FileBackend;
@@ -26,6 +27,8 @@ pub(super) struct DatabaseFile {
     opener: Opener,
     /// `None` after a failure, until the next use.
     database: RwLock<Option<Database>>,
+    /// Nobody shall use it any more.
+    is_closed: AtomicBool,
 }
 
 /// Another process has the file.
@@ -45,7 +48,8 @@ impl DatabaseFile {
         cache_bytes: usize,
         opener: Opener,
     ) -> Result<Self, StoreError> {
-        let file = Self { path, cache_bytes, opener, database: RwLock::new(None) };
+        let (database, is_closed) = (RwLock::new(None), AtomicBool::new(false));
+        let file = Self { path, cache_bytes, opener, database, is_closed };
         let database = file.connect()?;
         *file.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
         Ok(file)
@@ -101,6 +105,12 @@ impl DatabaseFile {
         result
     }
 
+    /// Lets go of the file for good.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn reconnect(&self) -> Result<(), StoreError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         if database.is_none() {
@@ -110,6 +120,9 @@ impl DatabaseFile {
     }
 
     fn connect(&self) -> Result<Database, StoreError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(DatabaseError::from(io::Error::other("the store was moved")).into());
+        }
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_bytes);
         (self.opener)(&builder, &self.path).map_err(|error| match error {

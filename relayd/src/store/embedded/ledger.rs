@@ -1,19 +1,21 @@
 //! The file `ledger.redb`: a row for each request by its id, hourly sums, and in which hours a key or an account
 //! has rows, so that nobody's rows are looked for among everybody's.
 
+use std::ops::Bound;
 use std::path::Path;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
-use shared::domain::Timestamp;
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use shared::domain::{RequestId, Timestamp};
 
 use super::balances::{self, Closing};
 use super::database::{DatabaseFile, damaged};
 use super::hours;
 use super::marks::{self, Marks};
 use super::rollups::{self, Sums};
+use super::transfer::read;
 use crate::store::amend::amended;
 use crate::store::id_span::{IdSpan, first_id};
-use crate::store::{Closed, Entry, Kept, Rollup, RollupKey, RollupQuery, RowQuery, StoreError};
+use crate::store::{Closed, Entry, Kept, Mark, Rollup, RollupKey, RollupQuery, Row, RowQuery, StoreError};
 
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -146,6 +148,84 @@ impl LedgerFile {
             }
             self.0.write(|transaction| hours::forget(transaction, &some))?;
         }
+    }
+}
+
+/// Moving.
+impl LedgerFile {
+    pub(super) fn rows_after(&self, after: Option<RequestId>, count: usize) -> Result<Vec<Row>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_u128()));
+        self.0.read(|transaction| {
+            let mut rows = Vec::new();
+            for row in transaction.open_table(ROWS)?.range::<u128>((from, Bound::Unbounded))?.take(count) {
+                let (id, value) = row?;
+                rows.push(Row { request: RequestId::from_u128(id.value()), cbor: value.value().into() });
+            }
+            Ok(rows)
+        })
+    }
+
+    pub(super) fn these_rows(&self, ids: &[RequestId]) -> Result<Vec<Row>, StoreError> {
+        self.0.read(|transaction| {
+            let table = transaction.open_table(ROWS)?;
+            let mut rows = Vec::new();
+            for id in ids {
+                if let Some(value) = table.get(id.as_u128())? {
+                    rows.push(Row { request: *id, cbor: value.value().into() });
+                }
+            }
+            Ok(rows)
+        })
+    }
+
+    pub(super) fn put_rows(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let closed = rows.iter().map(read).collect::<Result<Vec<Closed>, _>>()?;
+        self.0.write(|transaction| {
+            let mut table = transaction.open_table(ROWS)?;
+            for row in rows {
+                table.insert(row.request.as_u128(), &*row.cbor)?;
+            }
+            hours::add(transaction, &closed.iter().collect::<Vec<_>>())
+        })
+    }
+
+    /// Whole hours of sums from one on, and the hour in which it goes on.
+    pub(super) fn sums_from(
+        &self,
+        since: Option<Timestamp>,
+        count: usize,
+    ) -> Result<rollups::Page, StoreError> {
+        self.0.read(|transaction| rollups::page(transaction, since, count))
+    }
+
+    pub(super) fn these_sums(&self, hours: &[Timestamp]) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
+        self.0.read(|transaction| {
+            let mut sums = Vec::new();
+            for hour in hours {
+                let (since, until) = (Some(*hour), Some(super::transfer::next_millisecond(*hour)));
+                let query = RollupQuery { since, until, ..RollupQuery::default() };
+                sums.extend(rollups::read(transaction, &query)?);
+            }
+            Ok(sums)
+        })
+    }
+
+    pub(super) fn put_kept(&self, kept: &Kept) -> Result<(), StoreError> {
+        self.0.write(|transaction| balances::put(transaction, kept))
+    }
+
+    pub(super) fn put_marks(&self, marks: &[Mark]) -> Result<(), StoreError> {
+        self.0.write(|transaction| Marks::put(transaction, marks))
+    }
+
+    /// Rows and sums.
+    pub(super) fn count(&self) -> Result<(u64, u64), StoreError> {
+        self.0.read(|transaction| Ok((transaction.open_table(ROWS)?.len()?, rollups::count(transaction)?)))
+    }
+
+    /// Lets go of the file.
+    pub(super) fn close(&self) {
+        self.0.close();
     }
 }
 

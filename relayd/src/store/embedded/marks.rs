@@ -46,6 +46,15 @@ impl Marks {
         is_new
     }
 
+    /// Moves marks up to these.
+    pub(super) fn put(transaction: &WriteTransaction, marks: &[Mark]) -> Result<(), StoreError> {
+        let mut known = Self::read_to_change(transaction)?;
+        for mark in marks {
+            known.pass(*mark);
+        }
+        known.write(transaction)
+    }
+
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
         let mut table = transaction.open_table(MARKS)?;
         for mark in self.0.values() {

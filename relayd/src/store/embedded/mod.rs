@@ -12,6 +12,7 @@ mod rollups;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,8 +26,9 @@ use self::ledger::LedgerFile;
 use self::state::StateFile;
 use super::memory::{Counters, Settlement};
 use super::{
-    Answer, Booked, Booking, Closed, CounterAsk, Entry, GroupId, Kept, Mark, Record, RecordKind, Reservation,
-    Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict, Write,
+    Answer, Booked, Booking, Census, Chunk, Closed, CounterAsk, Cursor, Entry, Exported, GroupId, HeldGroup,
+    Kept, Mark, Record, RecordKind, Reservation, Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store,
+    StoreError, StoreState, Verdict, Write,
 };
 
 /// The engine. Clones share one store.
@@ -225,5 +227,34 @@ impl Store for Embedded {
 
     fn correct(&self, counters: Vec<Booked>) -> Answer<'_, Vec<Booked>> {
         self.writing(move |inner| inner.correct(&counters))
+    }
+
+    fn export(&self, cursor: Cursor) -> Answer<'_, Exported> {
+        self.reading(move |inner| inner.export(cursor))
+    }
+
+    fn import(&self, chunk: Chunk) -> Answer<'_, ()> {
+        self.writing(move |inner| inner.import(chunk))
+    }
+
+    fn census(&self) -> Answer<'_, Census> {
+        self.reading(Inner::census)
+    }
+
+    fn holds(&self) -> Vec<HeldGroup> {
+        self.inner.counters.holds()
+    }
+
+    fn hold_again(&self, holds: Vec<HeldGroup>, _now: Timestamp, until: Timestamp) -> Answer<'_, ()> {
+        for held in &holds {
+            self.inner.counters.hold_again(held);
+        }
+        self.inner.counters.renew_holds(until);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn close(&self) {
+        self.inner.state.close();
+        self.inner.ledger.close();
     }
 }

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use shared::domain::Timestamp;
 
 use crate::store::memory::CounterRecord;
-use crate::store::{Booked, Booking, CounterId, GroupId, Mark, Span};
+use crate::store::{Booked, Booking, CounterId, GroupId, GroupState, Mark, Span};
 
 /// How long what was booked in a window is kept after its end: for those who ask late, and no longer, for the
 /// counters of limits that are gone would pile up.
@@ -27,6 +27,19 @@ impl GroupRecord {
     /// A group that has everything up to these marks, and has booked nothing.
     pub(super) fn unused(marks: Vec<Mark>) -> Self {
         Self { counters: Vec::new(), marks }
+    }
+
+    /// The record as it is moved.
+    pub(super) fn state(self, group: GroupId) -> GroupState {
+        let Self { mut counters, mut marks } = self;
+        counters.sort_unstable_by(|one, other| one.counter.cmp(&other.counter));
+        marks.sort_unstable();
+        GroupState { group, counters, marks }
+    }
+
+    /// What was moved.
+    pub(super) fn of(state: &GroupState) -> Self {
+        Self { counters: state.counters.clone(), marks: state.marks.clone() }
     }
 
     /// Books what an entry says of this group, unless the entry was applied before.

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use ahash::RandomState;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode, Encoder};
-use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
+};
 use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Usage};
 
 use super::database::{damaged, encode};
@@ -141,6 +144,32 @@ fn of_key(
         }
     }
     Ok(sums)
+}
+
+/// Sums, and the hour in which they go on.
+pub(super) type Page = (Vec<(RollupKey, Rollup)>, Option<Timestamp>);
+
+/// Whole hours of sums from one on, at least so many if there are, and the hour in which it goes on.
+pub(super) fn page(
+    transaction: &ReadTransaction,
+    since: Option<Timestamp>,
+    count: usize,
+) -> Result<Page, StoreError> {
+    let none: &[u8] = &[];
+    let since = since.map_or(i64::MIN, Timestamp::as_millis);
+    let mut sums: Vec<(RollupKey, Rollup)> = Vec::new();
+    for row in transaction.open_table(ROLLUPS)?.range((since, none)..)? {
+        let (key, found) = sum(&row?)?;
+        if sums.len() >= count && sums.last().is_some_and(|(last, _)| last.hour < key.hour) {
+            return Ok((sums, Some(key.hour)));
+        }
+        sums.push((key, found));
+    }
+    Ok((sums, None))
+}
+
+pub(super) fn count(transaction: &ReadTransaction) -> Result<u64, StoreError> {
+    Ok(transaction.open_table(ROLLUPS)?.len()?)
 }
 
 pub(super) fn drop_before(transaction: &WriteTransaction, time: Timestamp) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use shared::admin::AuditEntry;
 use shared::domain::Timestamp;
 
@@ -10,7 +10,9 @@ use super::bookings;
 use super::database::{DatabaseFile, damaged};
 use super::marks::Marks;
 use super::record::GroupRecord;
-use crate::store::{Booked, Booking, Entry, GroupId, Record, RecordKind, StoreError, Write};
+use crate::store::{
+    AuditRow, Booked, Booking, Entry, GroupId, GroupState, Mark, Record, RecordKind, StoreError, Write,
+};
 
 const CACHE_BYTES: usize = 2 << 20;
 
@@ -127,23 +129,134 @@ impl StateFile {
     pub(super) fn marks(&self) -> Result<Marks, StoreError> {
         self.0.read(Marks::read)
     }
+
+    /// Lets go of the file.
+    pub(super) fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// Moving.
+impl StateFile {
+    pub(super) fn all_records(&self) -> Result<Vec<(RecordKind, Record)>, StoreError> {
+        let mut all = Vec::new();
+        for kind in RecordKind::ALL {
+            all.extend(self.records(kind)?.into_iter().map(|record| (kind, record)));
+        }
+        Ok(all)
+    }
+
+    pub(super) fn put_records(&self, records: &[(RecordKind, Record)]) -> Result<(), StoreError> {
+        self.0.write(|transaction| {
+            let mut table = transaction.open_table(RECORDS)?;
+            for (kind, Record { id, version, value }) in records {
+                table.insert(record_key(*kind, id).as_slice(), stored(*version, value).as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn remove_records(&self, ids: &[(RecordKind, String)]) -> Result<(), StoreError> {
+        self.0.write(|transaction| {
+            let mut table = transaction.open_table(RECORDS)?;
+            for (kind, id) in ids {
+                table.remove(record_key(*kind, id).as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Audit entries behind one, the oldest first.
+    pub(super) fn audit_rows(
+        &self,
+        after: Option<(Timestamp, u64)>,
+        count: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let after = after.map_or((i64::MIN, 0), |(at, number)| (at.as_millis(), number));
+        self.0.read(|transaction| {
+            let mut rows = Vec::new();
+            for row in transaction.open_table(AUDIT)?.range(after..)? {
+                let (place, value) = row?;
+                if place.value() == after {
+                    continue;
+                }
+                if rows.len() == count {
+                    break;
+                }
+                let entry = serde_json::from_slice(value.value());
+                let entry = entry.map_err(|error| damaged("audit entry", error))?;
+                rows.push(AuditRow { number: place.value().1, entry });
+            }
+            Ok(rows)
+        })
+    }
+
+    pub(super) fn put_audit(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
+        self.0.write(|transaction| {
+            let mut table = transaction.open_table(AUDIT)?;
+            for AuditRow { number, entry } in rows {
+                let bytes = serde_json::to_vec(entry).map_err(|error| damaged("audit entry", error))?;
+                table.insert((entry.at.as_millis(), *number), bytes.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn groups_after(
+        &self,
+        after: Option<&GroupId>,
+        count: usize,
+    ) -> Result<Vec<GroupState>, StoreError> {
+        self.0.read(|transaction| bookings::groups_after(transaction, after, count))
+    }
+
+    pub(super) fn these_groups(&self, groups: &[GroupId]) -> Result<Vec<GroupState>, StoreError> {
+        self.0.read(|transaction| bookings::these_groups(transaction, groups))
+    }
+
+    pub(super) fn put_groups(&self, groups: &[GroupState]) -> Result<(), StoreError> {
+        self.0.write(|transaction| bookings::put(transaction, groups))
+    }
+
+    pub(super) fn last_epoch(&self) -> Result<u64, StoreError> {
+        self.0.read(|transaction| {
+            let numbers = transaction.open_table(NUMBERS)?;
+            Ok(numbers.get(EPOCH)?.map_or(0, |last| last.value()))
+        })
+    }
+
+    pub(super) fn put_marks(&self, marks: &[Mark], epoch: u64) -> Result<(), StoreError> {
+        self.0.write(|transaction| {
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let last = numbers.get(EPOCH)?.map_or(0, |last| last.value());
+            numbers.insert(EPOCH, last.max(epoch))?;
+            Marks::put(transaction, marks)
+        })
+    }
+
+    /// Records, audit entries, groups.
+    pub(super) fn count(&self) -> Result<(u64, u64, u64), StoreError> {
+        self.0.read(|transaction| {
+            let records = transaction.open_table(RECORDS)?.len()?;
+            let audit = transaction.open_table(AUDIT)?.len()?;
+            Ok((records, audit, bookings::count(transaction)?))
+        })
+    }
 }
 
 /// Makes one change, if the record is at the expected version.
 fn change(transaction: &WriteTransaction, write: &Write) -> Result<u64, StoreError> {
     let mut table = transaction.open_table(RECORDS)?;
     let key = record_key(write.kind, &write.id);
-    let stored = table.get(key.as_slice())?.map(|value| split(value.value()).map(|(version, _)| version));
-    let stored = stored.transpose()?;
-    if stored != write.expected {
+    let found = table.get(key.as_slice())?.map(|value| split(value.value()).map(|(version, _)| version));
+    let found = found.transpose()?;
+    if found != write.expected {
         return Err(StoreError::Changed);
     }
-    let version = stored.unwrap_or(0).checked_add(1).ok_or(StoreError::Changed)?;
+    let version = found.unwrap_or(0).checked_add(1).ok_or(StoreError::Changed)?;
     match &write.value {
         Some(value) => {
-            let mut bytes = version.to_be_bytes().to_vec();
-            bytes.extend_from_slice(value);
-            table.insert(key.as_slice(), bytes.as_slice())?;
+            table.insert(key.as_slice(), stored(version, value).as_slice())?;
         }
         None => drop(table.remove(key.as_slice())?),
     }
@@ -180,6 +293,13 @@ fn record(id: &[u8], stored: &[u8]) -> Result<Record, StoreError> {
     let id = std::str::from_utf8(id).map_err(|error| damaged("record id", error))?;
     let (version, value) = split(stored)?;
     Ok(Record { id: id.to_owned(), version, value: value.to_vec() })
+}
+
+/// As it is stored.
+fn stored(version: u64, value: &[u8]) -> Vec<u8> {
+    let mut bytes = version.to_be_bytes().to_vec();
+    bytes.extend_from_slice(value);
+    bytes
 }
 
 fn split(stored: &[u8]) -> Result<(u64, &[u8]), StoreError> {

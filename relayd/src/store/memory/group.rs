@@ -112,6 +112,28 @@ impl Group {
         }
     }
 
+    /// Holds what was held elsewhere, in place of what the request holds here. A window that is not known begins.
+    pub(super) fn hold_again(&mut self, held: &HeldGroup) {
+        self.remove(held.request);
+        for HeldAmount { counter, span, amount, .. } in &held.amounts {
+            match self.counter_mut(counter) {
+                Some(known) if known.span.start > span.start => {}
+                Some(known) if known.span.start == span.start => {
+                    known.held = known.held.saturating_add(*amount)
+                }
+                _ => {
+                    self.start_window(counter, *span, 0);
+                    if let Some(begun) = self.counter_mut(counter) {
+                        begun.held = begun.held.saturating_add(*amount);
+                    }
+                }
+            }
+        }
+        self.earliest_lapse = self.earliest_lapse.min(held.lapses_at);
+        let HeldGroup { request, lapses_at, amounts, .. } = held.clone();
+        self.holds.insert(request, Hold { lapses_at, amounts });
+    }
+
     /// Gives back the request's leases; tells whether nothing of its hold is left.
     pub(super) fn release(&mut self, request: RequestId) -> bool {
         let Some(hold) = self.holds.get_mut(&request) else { return true };
@@ -167,6 +189,22 @@ impl Group {
                 _ => self.start_window(id, *span, *booked),
             }
         }
+    }
+
+    /// Takes over where counters stand, but for what is less than was booked before; tells whether that is nothing.
+    pub(super) fn follow(&mut self, records: &[CounterRecord]) -> bool {
+        let mut is_blank = false;
+        for record in records {
+            let known =
+                self.counter_mut(&record.counter).filter(|known| known.span.start == record.span.start);
+            let known = known.map_or(0, |known| known.booked);
+            if known <= record.booked {
+                self.adopt(std::slice::from_ref(record));
+            } else {
+                is_blank |= record.booked == 0;
+            }
+        }
+        is_blank
     }
 
     /// What is held here, by whom.

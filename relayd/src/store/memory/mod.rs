@@ -87,20 +87,34 @@ impl Counters {
         Verdict::Admitted(held)
     }
 
-    /// Holds what a call was admitted with elsewhere, and takes over where its counters stand there.
-    pub fn follow(&self, reservation: &Reservation<'_>, admitted: &[Held]) {
+    /// Holds what a call was admitted with elsewhere, and takes over where its counters stand there, but for what is
+    /// less than was booked before: an answer may be late, or come from a store that was emptied. Tells whether a
+    /// counter stands there as if nothing had been booked.
+    pub fn follow(&self, reservation: &Reservation<'_>, admitted: &[Held]) -> bool {
         let &Reservation { request, now, lapses_at, groups } = reservation;
         let mut shards = self.lock_all(groups.iter().map(|ask| self.shard(ask.group)).collect());
-        let mut held = Vec::with_capacity(admitted.len());
+        let (mut held, mut is_blank) = (Vec::with_capacity(admitted.len()), false);
         for ask in groups {
             let group = shards.group(self.shard(ask.group), ask.group);
             self.drop_lapsed(ask.group, group, now);
             let of_group = admitted.iter().filter(|held| held.group == *ask.group);
             let records: Vec<CounterRecord> = of_group.map(CounterRecord::of).collect();
-            group.adopt(&records);
+            is_blank |= group.follow(&records);
             group.hold(ask.group, Ask { request, now, lapses_at, counters: ask.counters }, &mut held);
         }
         self.note_groups(reservation);
+        is_blank
+    }
+
+    /// Holds what was held elsewhere, in the windows in which it was held.
+    pub fn hold_again(&self, held: &HeldGroup) {
+        let HeldGroup { group, request, .. } = held;
+        self.with_group(group, |members| members.hold_again(held));
+        let mut requests = self.requests_of(*request);
+        let holding = requests.entry(*request).or_default();
+        if !holding.contains(group) {
+            holding.push(group.clone());
+        }
     }
 
     pub fn release(&self, request: RequestId, group: &GroupId) {
@@ -141,15 +155,15 @@ impl Counters {
 
     /// Everything that is held.
     pub fn holds(&self) -> Vec<HeldGroup> {
+        let renewed_until = Timestamp::from_millis(self.renewed_until.load(Ordering::Relaxed));
         let shards = self.groups.iter().flat_map(|shard| {
             let groups = locked(shard);
             groups.iter().flat_map(|(id, group)| group.holds(id)).collect::<Vec<_>>()
         });
-        shards.collect()
+        shards.map(|held| HeldGroup { lapses_at: held.lapses_at.max(renewed_until), ..held }).collect()
     }
 
     /// What is booked in every group.
-    #[expect(dead_code, reason = "moving to another store needs it")]
     pub fn records(&self) -> Vec<(GroupId, Vec<CounterRecord>)> {
         let shards = self.groups.iter().flat_map(|shard| {
             let groups = locked(shard);

@@ -94,6 +94,30 @@ pub(super) async fn kept(link: &Link) -> Result<Kept, StoreError> {
     })
 }
 
+/// Puts in the place of what is there what another store kept.
+pub(super) fn put_kept(kept: &Kept) -> Vec<Cmd> {
+    let mut clear = redis::cmd("DEL");
+    clear.arg(name::KEPT).arg(name::BALANCES);
+    let mut commands = vec![clear];
+    let times = [
+        ("rows_since", kept.rows_since),
+        (SUMS_SINCE, kept.sums_since),
+        ("balances_since", kept.balances_since),
+    ];
+    for (name, time) in times.into_iter().filter_map(|(name, time)| Some((name, time?))) {
+        let mut command = redis::cmd("HSET");
+        command.arg(name::KEPT).arg(name).arg(time.as_millis());
+        commands.push(command);
+    }
+    for balance in &kept.balances {
+        let mut command = redis::cmd("HSET");
+        command.arg(name::BALANCES).arg(balance_field(balance));
+        command.arg(i64::try_from(balance.amount).unwrap_or(i64::MAX));
+        commands.push(command);
+    }
+    commands
+}
+
 /// What is booked in all counters of groups.
 pub(super) async fn counters(link: &Link, groups: &[GroupId]) -> Result<Vec<Booking>, StoreError> {
     let commands = groups.iter().map(|group| {

@@ -12,10 +12,10 @@ use super::reserving::{TimeSource, parse, span};
 use super::script::Script;
 use super::sums;
 use crate::store::id_span::hour_of;
-use crate::store::{Booked, Booking, CounterId, Entry, GroupId, Mark};
+use crate::store::{Booked, Booking, Closed, CounterId, Entry, GroupId, Mark};
 
 /// Entries that one call carries at most: while a script runs, the server does nothing else.
-const ENTRIES_MAX: usize = 100;
+pub(super) const ENTRIES_MAX: usize = 100;
 
 /// How records are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,21 +79,38 @@ pub(super) fn last_marks(entries: &[Entry]) -> BTreeMap<(u32, u32), Mark> {
     last
 }
 
-/// The hours that a batch has rows and sums of are noted before anything else.
+/// The hours that a batch has rows and sums of, and the groups that it books in, are noted before anything else.
 pub(super) fn begin(entries: &[&Entry]) -> Cmd {
     let rows: BTreeSet<i64> = entries.iter().map(|entry| row_hour(entry).as_millis()).collect();
     let sums: BTreeSet<i64> = entries.iter().map(|entry| entry.closed.hour.as_millis()).collect();
-    let mut command = Script::Begin.call([name::MARKS, name::ROW_HOURS, name::SUM_HOURS]);
-    command.arg(rows.len());
+    let bookings = entries.iter().flat_map(|entry| &entry.closed.bookings);
+    let groups: BTreeSet<&str> = bookings.map(|booking| booking.group.as_str()).collect();
+    let keys = [name::MARKS, name::ROW_HOURS, name::SUM_HOURS, name::GROUPS, name::ID];
+    let mut command = Script::Begin.call(keys);
+    command.arg(rows.len()).arg(sums.len());
     for hour in rows.into_iter().chain(sums) {
         command.arg(hour);
+    }
+    for group in groups {
+        command.arg(group);
     }
     command
 }
 
-/// Everything up to these marks is applied.
-pub(super) fn finish<'a>(marks: impl IntoIterator<Item = &'a Mark>) -> Cmd {
-    let mut command = Script::Finish.call([name::MARKS]);
+/// Notes groups in which something is about to be booked.
+pub(super) fn note_groups<'a>(groups: impl Iterator<Item = &'a GroupId>) -> Cmd {
+    let mut command = redis::cmd("ZADD");
+    command.arg(name::GROUPS);
+    groups.for_each(|group| {
+        command.arg(0).arg(group.as_str());
+    });
+    command
+}
+
+/// Everything up to these marks is applied in the store of this id.
+pub(super) fn finish<'a>(id: &str, marks: impl IntoIterator<Item = &'a Mark>) -> Cmd {
+    let mut command = Script::Finish.call([name::MARKS, name::ID]);
+    command.arg(id);
     for mark in marks {
         command.arg(writer(*mark)).arg(mark.epoch).arg(mark.sequence);
     }
@@ -109,8 +126,12 @@ pub(super) fn facts(entries: &[&Entry], grain: Grain) -> Vec<Cmd> {
     }
     let mut commands = Vec::new();
     for (hour, entries) in by_row_hour {
-        commands.extend(subjects(hour, &entries));
-        commands.extend(entries.chunks(ENTRIES_MAX).map(|entries| rows(hour, entries)));
+        commands.extend(subjects(hour, entries.iter().map(|entry| &entry.closed)));
+        commands.extend(
+            entries
+                .chunks(ENTRIES_MAX)
+                .map(|entries| rows(hour, entries.iter().map(|entry| (entry.closed.request, entry.row())))),
+        );
     }
     for (hour, entries) in by_sum_hour {
         let mut sent = Forerunners::default();
@@ -124,23 +145,34 @@ fn row_hour(entry: &Entry) -> Timestamp {
     hour_of(entry.closed.request.as_u128())
 }
 
-fn rows(hour: Timestamp, entries: &[&Entry]) -> Cmd {
-    let [rows, _] = name::rows(hour);
-    let mut command = Script::Rows.call([rows]);
+/// Adds rows of an hour; those that are there stay.
+fn rows<'a>(hour: Timestamp, rows: impl Iterator<Item = (RequestId, &'a [u8])>) -> Cmd {
+    add_rows(hour, "", rows)
+}
+
+/// Puts rows of an hour in the places of those that are there.
+pub(super) fn put_rows<'a>(hour: Timestamp, rows: impl Iterator<Item = (RequestId, &'a [u8])>) -> Cmd {
+    add_rows(hour, "1", rows)
+}
+
+fn add_rows<'a>(hour: Timestamp, replaces: &str, rows: impl Iterator<Item = (RequestId, &'a [u8])>) -> Cmd {
+    let [list, _] = name::rows(hour);
+    let mut command = Script::Rows.call([list]);
+    command.arg(replaces);
     let mut row = Vec::new();
-    for entry in entries {
+    for (request, cbor) in rows {
         row.clear();
-        row.extend(entry.closed.request.as_u128().to_be_bytes());
-        row.extend_from_slice(entry.row());
+        row.extend(request.as_u128().to_be_bytes());
+        row.extend_from_slice(cbor);
         command.arg(row.as_slice());
     }
     command
 }
 
 /// Notes the hour with each key and account that has rows in it, and them with the hour.
-fn subjects(hour: Timestamp, entries: &[&Entry]) -> Vec<Cmd> {
+pub(super) fn subjects<'a>(hour: Timestamp, rows: impl Iterator<Item = &'a Closed>) -> Vec<Cmd> {
     let mut subjects = BTreeSet::new();
-    for Entry { closed, .. } in entries {
+    for closed in rows {
         subjects.insert(GroupId::of_key(&closed.key));
         subjects.extend(closed.account.iter().map(GroupId::of_account));
     }

@@ -66,6 +66,11 @@ impl Health {
         looks.changed().await.is_ok() && !self.is_away()
     }
 
+    /// It may be of use again: whoever watches shall look soon.
+    pub(super) fn look_soon(&self) {
+        self.wanted.notify_one();
+    }
+
     /// Waits until somebody wants it to be looked at.
     pub(super) async fn wanted(&self) {
         self.wanted.notified().await;

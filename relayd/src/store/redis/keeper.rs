@@ -10,7 +10,7 @@ use redis::Cmd;
 use shared::domain::{RequestId, Timestamp};
 use tokio::sync::Notify;
 
-use super::identity::{self, IdentityError};
+use super::identity::IdentityError;
 use super::script::Script;
 use super::{Inner, batch, name, reserving};
 use crate::store::memory::HeldGroup;
@@ -65,6 +65,11 @@ impl Tidings {
         }
     }
 
+    /// Whatever is known of the records may be wrong.
+    pub(super) fn changed(&self) {
+        self.tell(&self.has_changed);
+    }
+
     fn lost(&self) {
         self.tell(&self.has_lost);
     }
@@ -102,20 +107,31 @@ pub(super) async fn keep(inner: Arc<Inner>) {
     }
 }
 
+/// Learns where counters stand, so that limits hold when the server goes before anybody asked.
+pub(super) async fn learn(inner: Arc<Inner>) {
+    tokio::select! {
+        () = inner.stop.cancelled() => {}
+        learned = inner.learn_groups() => if let Err(error) = learned {
+            // What is asked for is learned all the same.
+            tracing::debug!(%error, "where counters stand was not learned");
+        },
+    }
+}
+
 impl Inner {
     /// The first look: which store it is, and that it can serve.
     pub(super) async fn meet(&self) -> Result<(), StoreError> {
-        let path = &self.settings.id_file;
-        let remembered = identity::remembered(path)?;
         self.check_version().await?;
-        let new = if remembered.is_none() { new_id()? } else { String::new() };
+        let is_new = self.identity.known().is_empty();
+        let new = if is_new { new_id()? } else { String::new() };
         let (found, version) = self.look(&new).await?;
-        match &remembered {
-            Some(remembered) => identity::check(path, remembered, &found)?,
-            None => identity::remember(path, &found)?,
+        match is_new {
+            true => self.identity.remember(&found)?,
+            false => self.identity.check(&found)?,
         }
         self.tidings.version.store(version, Ordering::Relaxed);
         let marks = self.marks().await?;
+        super::applying::note(&self.booked, marks.clone());
         self.note_applied(marks);
         while self.health.come_back().is_some() {}
         Ok(())
@@ -137,10 +153,8 @@ impl Inner {
 
     /// One look; after a failure, everything that makes it fit to be used again.
     async fn pulse(&self) -> Result<(), StoreError> {
-        let path = &self.settings.id_file;
-        let remembered = identity::remembered(path)?.unwrap_or_default();
         let (found, version) = self.look("").await?;
-        identity::check(path, &remembered, &found)?;
+        self.identity.check(&found)?;
         let was_away = self.health.is_away();
         if was_away {
             self.hold_again().await?;
@@ -157,7 +171,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn look(&self, new_id: &str) -> Result<(String, u64), StoreError> {
+    pub(super) async fn look(&self, new_id: &str) -> Result<(String, u64), StoreError> {
         let beat = name::beat(self.settings.node);
         let mut command = Script::Pulse.call([name::ID, name::VERSION, &beat]);
         command.arg(new_id).arg(BEAT_MS);
@@ -191,7 +205,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn hold_all(&self, holds: Vec<HeldGroup>) -> Result<(), StoreError> {
+    pub(super) async fn hold_all(&self, holds: Vec<HeldGroup>) -> Result<(), StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
         let life_ms = self.hold_life_ms.load(Ordering::Relaxed);
         let commands = holds.iter().map(|held| reserving::hold_again(held, life_ms, turn, self.time));
@@ -247,7 +261,7 @@ impl Inner {
     }
 }
 
-fn new_id() -> Result<String, StoreError> {
+pub(super) fn new_id() -> Result<String, StoreError> {
     let random: [u8; 16] =
         shared::crypto::random().map_err(|error| StoreError::Unavailable(Box::new(error)))?;
     Ok(format!("{:032x}", u128::from_be_bytes(random)))

@@ -1,11 +1,12 @@
 //! Rows and sums, as they are read and pruned. Hours are looked up in their lists; nothing is scanned for.
 
 use redis::Cmd;
-use shared::domain::Timestamp;
+use shared::domain::{RequestId, Timestamp};
 
 use super::link::{Link, LinkError};
 use super::{amending, name, sums};
 use crate::store::id_span::{IdSpan, first_id, hour_of};
+use crate::store::transfer;
 use crate::store::{Closed, GroupId, Rollup, RollupKey, RollupQuery, RowQuery, StoreError};
 
 /// How many rows are asked for at once.
@@ -88,8 +89,7 @@ pub(super) struct Row {
 impl Row {
     fn read(stored: Vec<u8>) -> Result<Self, StoreError> {
         let cbor = stored.get(ID_BYTES..).ok_or(LinkError::Unexpected)?;
-        let closed = minicbor::decode(cbor)
-            .map_err(|error| StoreError::Damaged { what: "ledger row", source: Box::new(error) })?;
+        let closed = closed(cbor)?;
         Ok(Self { stored, closed })
     }
 }
@@ -125,9 +125,23 @@ pub(super) async fn rollups(
     let mut command = redis::cmd("ZRANGEBYSCORE");
     command.arg(name::SUM_HOURS).arg(since).arg(until);
     let hours: Vec<i64> = link.ask_patiently(&command).await?;
+    let hours: Vec<Timestamp> = hours.into_iter().map(Timestamp::from_millis).collect();
+    let mut found = sums_of(link, &hours).await?;
+    found.retain(|(key, _)| {
+        let is_wanted = query.key.is_none() || query.key == key.key;
+        is_wanted && (query.account.is_none() || query.account == key.account)
+    });
+    Ok(found)
+}
+
+/// The sums of hours, in the order of their keys.
+pub(super) async fn sums_of(
+    link: &Link,
+    hours: &[Timestamp],
+) -> Result<Vec<(RollupKey, Rollup)>, StoreError> {
     let commands = hours.iter().map(|hour| {
         let mut command = redis::cmd("HGETALL");
-        command.arg(&name::sums(Timestamp::from_millis(*hour))[0]);
+        command.arg(&name::sums(*hour)[0]);
         command
     });
     let answers = link.ask_all(commands.collect()).await?;
@@ -136,15 +150,49 @@ pub(super) async fn rollups(
         let fields: Vec<(Vec<u8>, Vec<u8>)> =
             redis::from_redis_value(answer).map_err(|_| LinkError::Unexpected)?;
         for (field, figures) in fields {
-            let (key, sum) = sums::read(Timestamp::from_millis(*hour), &field, &figures)?;
-            let is_wanted = query.key.is_none() || query.key == key.key;
-            if is_wanted && (query.account.is_none() || query.account == key.account) {
-                found.push((key, sum));
-            }
+            found.push(sums::read(*hour, &field, &figures)?);
         }
     }
     found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)
+}
+
+/// Adds some rows of an hour behind one, the oldest first; tells whether there may be more.
+pub(super) async fn row_page(
+    link: &Link,
+    hour: Timestamp,
+    after: Option<RequestId>,
+    rows: &mut Vec<transfer::Row>,
+) -> Result<bool, StoreError> {
+    let mut command = redis::cmd("ZRANGEBYLEX");
+    command.arg(&name::rows(hour)[0]);
+    match after.filter(|after| hour_of(after.as_u128()) == hour) {
+        // The id alone is below every row that begins with it.
+        Some(after) => command.arg(edge(after.as_u128().saturating_add(1))),
+        None => command.arg("-"),
+    };
+    command.arg("+").arg("LIMIT").arg(0).arg(PAGE);
+    let found: Vec<Vec<u8>> = link.ask_patiently(&command).await?;
+    for row in &found {
+        rows.push(raw(row)?);
+    }
+    Ok(found.len() == PAGE)
+}
+
+fn edge(id: u128) -> Vec<u8> {
+    [b"[".as_slice(), &id.to_be_bytes()].concat()
+}
+
+/// A row as it is stored.
+pub(super) fn raw(row: &[u8]) -> Result<transfer::Row, StoreError> {
+    let (id, cbor) = row.split_first_chunk::<ID_BYTES>().ok_or(LinkError::Unexpected)?;
+    Ok(transfer::Row { request: RequestId::from_u128(u128::from_be_bytes(*id)), cbor: cbor.into() })
+}
+
+/// What a row says.
+pub(super) fn closed(cbor: &[u8]) -> Result<Closed, StoreError> {
+    minicbor::decode(cbor)
+        .map_err(|error| StoreError::Damaged { what: "ledger row", source: Box::new(error) })
 }
 
 /// Drops rows opened before a time and sums of hours before another. Lists forget an hour last, so that what was

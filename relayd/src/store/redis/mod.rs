@@ -2,46 +2,52 @@
 //! of closed requests means is cut into calls that may each be made again. Everything that a call may need while
 //! the server is away is followed in memory: where counters stand, and what is held.
 
+mod adoption;
 mod amending;
+mod applying;
 mod batch;
 mod ends;
 mod health;
 mod identity;
+mod import;
 mod keeper;
 mod ledger;
 mod link;
 mod name;
 mod records;
+mod remembered;
 mod reserving;
 mod script;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::Value;
 use shared::admin::AuditEntry;
 use shared::domain::{RequestId, Timestamp};
 use shared::redact::Secret;
 use tokio_util::sync::CancellationToken;
 
-use self::batch::Grain;
 use self::ends::{Extent, HoldEnd, HoldEnds};
 use self::health::Health;
+pub use self::identity::IdFile;
+use self::identity::Identity;
 use self::keeper::Tidings;
 use self::link::{Link, LinkError};
+use self::remembered::Remembered;
 use self::reserving::TimeSource;
 use super::memory::{CounterRecord, Counters, Settlement};
 use super::{
-    Answer, Booked, Booking, Closed, CounterAsk, End, Entry, GroupId, Kept, Mark, News, Record, RecordKind,
-    Reservation, Rollup, RollupKey, RollupQuery, RowQuery, Standing, Store, StoreError, StoreState, Verdict,
-    Write,
+    Adopted, Adoption, Answer, Booked, Booking, Census, Chunk, Closed, CounterAsk, Cursor, Entry, Exported,
+    GroupId, HeldGroup, Kept, Mark, News, Record, RecordKind, Reservation, Rollup, RollupKey, RollupQuery,
+    RowQuery, Standing, Store, StoreError, StoreState, Stranger, Verdict, Write,
 };
 
 /// How the server is reached and used.
@@ -58,7 +64,7 @@ pub struct Settings {
     /// This node's number.
     pub node: u32,
     /// The file that remembers which store this node uses.
-    pub id_file: PathBuf,
+    pub id_file: IdFile,
 }
 
 /// Why no server can be reached by these settings, whatever it does.
@@ -133,6 +139,10 @@ struct Inner {
     epoch: AtomicU64,
     /// Up to where the journals are certainly applied.
     applied: Mutex<BTreeMap<(u32, u32), Mark>>,
+    /// Up to where what is known of counters goes: what the server once had of them, it may have no more.
+    booked: Mutex<BTreeMap<(u32, u32), Mark>>,
+    remembered: Remembered,
+    identity: Identity,
     /// Held while a batch is applied, and while holds are made again.
     applying: tokio::sync::Mutex<()>,
     stop: CancellationToken,
@@ -151,6 +161,7 @@ impl Redis {
     async fn open_with(settings: Settings, time: TimeSource) -> Result<Self, StoreError> {
         let inner = Arc::new(Inner {
             link: Link::new(settings.client.clone(), settings.connect_timeout, settings.timeout),
+            identity: Identity::in_file(settings.id_file.clone())?,
             settings,
             time,
             known: Counters::new([]),
@@ -162,11 +173,14 @@ impl Redis {
             is_flushing: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
             applied: Mutex::default(),
+            booked: Mutex::default(),
+            remembered: Remembered::default(),
             applying: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
         });
         inner.meet().await?;
         tokio::spawn(keeper::keep(Arc::clone(&inner)));
+        tokio::spawn(keeper::learn(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -251,7 +265,10 @@ impl Inner {
             Verdict::Admitted(_) if self.health.is_away() => Err(LinkError::TooLate.into()),
             Verdict::Admitted(held) => {
                 unheard.is_heard = true;
-                self.known.follow(reservation, held);
+                if self.known.follow(reservation, held) {
+                    // It may have been emptied.
+                    self.health.look_soon();
+                }
                 Ok(verdict)
             }
             Verdict::Refused(_) => {
@@ -259,108 +276,6 @@ impl Inner {
                 Ok(verdict)
             }
         }
-    }
-
-    /// Rows and sums first, bookings second, marks last: what the marks say is in all of them.
-    async fn apply(&self, batch: &[Entry]) -> Result<Vec<Booked>, StoreError> {
-        let _applying = self.applying.lock().await;
-        self.here()?;
-        let all: Vec<&Entry> = batch.iter().collect();
-        let marks = self.begin(&all).await?;
-        let is_new = |entry: &&Entry| marks.get(&entry.mark.writer()).is_none_or(|mark| *mark < entry.mark);
-        let new: Vec<&Entry> = all.into_iter().filter(is_new).collect();
-        if new.is_empty() {
-            return Ok(Vec::new());
-        }
-        let moved = match self.carry_out(&new, Grain::Runs).await {
-            // A batch that broke off had other bounds than this one.
-            Err(StoreError::Unavailable(error)) if is_in_part(&*error) => {
-                self.carry_out(&new, Grain::Records).await?
-            }
-            result => result?,
-        };
-        let last = batch::last_marks(batch);
-        self.link.ask_patiently::<()>(&batch::finish(last.values())).await?;
-        self.note_applied(last);
-        Ok(moved)
-    }
-
-    /// Notes the hours; gives the marks, which must not be below what was applied before.
-    async fn begin(&self, batch: &[&Entry]) -> Result<BTreeMap<(u32, u32), Mark>, StoreError> {
-        let found: HashMap<String, String> = self.link.ask_patiently(&batch::begin(batch)).await?;
-        let mut marks = BTreeMap::new();
-        for (writer, value) in &found {
-            let mark = batch::mark(writer, value)?;
-            marks.insert(mark.writer(), mark);
-        }
-        self.compare(&marks)?;
-        Ok(marks)
-    }
-
-    /// Tells if the server lost what was applied; then what it has is the truth from now on.
-    fn compare(&self, marks: &BTreeMap<(u32, u32), Mark>) -> Result<(), StoreError> {
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_older =
-            applied.iter().any(|(writer, known)| marks.get(writer).is_none_or(|mark| mark < known));
-        if !is_older {
-            return Ok(());
-        }
-        tracing::warn!("the store came back older than it was; what it lacks is shipped again");
-        applied.clone_from(marks);
-        Err(StoreError::Older)
-    }
-
-    fn note_applied(&self, marks: BTreeMap<(u32, u32), Mark>) {
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        for (writer, mark) in marks {
-            applied.entry(writer).and_modify(|known| *known = (*known).max(mark)).or_insert(mark);
-        }
-    }
-
-    async fn carry_out(&self, entries: &[&Entry], grain: Grain) -> Result<Vec<Booked>, StoreError> {
-        self.link.ask_all(batch::facts(entries, grain)).await?;
-        self.book(entries, grain).await
-    }
-
-    async fn book(&self, entries: &[&Entry], grain: Grain) -> Result<Vec<Booked>, StoreError> {
-        let settlements = batch::settlements(entries, |entry| self.groups_of(entry));
-        let mut commands = Vec::new();
-        let mut asked: Vec<usize> = Vec::new();
-        for (place, settlement) in settlements.iter().enumerate() {
-            let calls: Vec<_> = settlement.calls(last_end(entries), self.time, grain).collect();
-            asked.extend(std::iter::repeat_n(place, calls.len()));
-            commands.extend(calls);
-        }
-        let replies: Vec<Value> = self.link.ask_all(commands).await?;
-        let mut moves: Vec<Vec<Booked>> = settlements.iter().map(|_| Vec::new()).collect();
-        for (place, reply) in asked.into_iter().zip(replies) {
-            moves[place].extend(batch::moved(&settlements[place].group, reply)?);
-        }
-        let mut all = Vec::new();
-        for (settlement, moves) in settlements.iter().zip(moves) {
-            let moves = batch::joined(moves);
-            let requests = settlement.requests();
-            self.ends.forget(&settlement.group, &requests);
-            let records = moves.iter().map(CounterRecord::of_booked).collect();
-            self.known.settle(&settlement.group, &Settlement { records, requests });
-            all.extend(moves);
-        }
-        for entry in entries {
-            drop(self.known.take_groups_of(entry.closed.request));
-        }
-        Ok(all)
-    }
-
-    /// Where an ended request holds something, besides where it books. What another process held is not known:
-    /// there it is looked for where it is likely.
-    fn groups_of(&self, Entry { mark, closed, .. }: &Entry) -> Vec<GroupId> {
-        let mut groups = self.known.groups_of(closed.request);
-        let is_own = mark.epoch == self.epoch.load(Ordering::Relaxed);
-        if groups.is_empty() && (!is_own || closed.end == End::Orphaned) {
-            groups.extend([GroupId::of_key(&closed.key), GroupId::of_all()]);
-            groups.extend(closed.account.iter().map(GroupId::of_account));
-        }
-        groups
     }
 
     async fn standings(
@@ -378,7 +293,9 @@ impl Inner {
 
     async fn records(&self, kind: RecordKind) -> Result<Vec<Record>, StoreError> {
         let found: BTreeMap<String, Vec<u8>> = self.link.ask_patiently(&records::all(kind)).await?;
-        found.iter().map(|(id, stored)| records::read(id, stored)).collect()
+        let read = found.iter().map(|(id, stored)| records::read(id, stored));
+        let records = read.collect::<Result<Vec<_>, _>>()?;
+        Ok(records)
     }
 
     /// Records at or below the store's marks are never sent again, so a group that was not there needs none of its own.
@@ -386,6 +303,10 @@ impl Inner {
         let _applying = self.applying.lock().await;
         let mut by_group: BTreeMap<&GroupId, Vec<&Booked>> = BTreeMap::new();
         counters.iter().for_each(|change| by_group.entry(&change.group).or_default().push(change));
+        if by_group.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.link.ask_patiently::<()>(&batch::note_groups(by_group.keys().copied())).await?;
         let commands = by_group.iter().map(|(group, changes)| amending::correct(group, changes, self.time));
         let replies = self.link.ask_all(commands.collect()).await?;
         let mut set = Vec::new();
@@ -404,18 +325,10 @@ impl Inner {
     async fn write(&self, writes: &[Write]) -> Result<Vec<u64>, StoreError> {
         let reply: Vec<u64> = self.link.ask_patiently(&records::write(writes)?).await?;
         let (version, each) = records::written(&reply)?;
+        self.remembered.wrote(writes, &each);
         self.tidings.wrote(version);
         Ok(each)
     }
-}
-
-fn is_in_part(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(LinkError::InPart))
-}
-
-/// The last time that a batch knows of.
-fn last_end(entries: &[&Entry]) -> Timestamp {
-    entries.iter().map(|entry| entry.closed.closed_at).max().unwrap_or_default()
 }
 
 /// A reservation whose verdict was not heard: what it may hold all the same is given back.
@@ -457,14 +370,20 @@ impl Store for Redis {
     }
 
     fn records(&self, kind: RecordKind) -> Answer<'_, Vec<Record>> {
-        self.asking(self.inner.records(kind))
+        self.asking(async move {
+            let records = self.inner.records(kind).await?;
+            self.inner.remembered.set_kind(kind, &records);
+            Ok(records)
+        })
     }
 
     fn record(&self, kind: RecordKind, id: &str) -> Answer<'_, Option<Record>> {
         let id = id.to_owned();
         self.asking(async move {
             let found: Option<Vec<u8>> = self.inner.link.ask_patiently(&records::one(kind, &id)).await?;
-            found.map(|stored| records::read(&id, &stored)).transpose()
+            let record = found.map(|stored| records::read(&id, &stored)).transpose()?;
+            self.inner.remembered.set(kind, &id, record.as_ref());
+            Ok(record)
         })
     }
 
@@ -566,5 +485,43 @@ impl Store for Redis {
 
     fn correct(&self, counters: Vec<Booked>) -> Answer<'_, Vec<Booked>> {
         self.asking(async move { self.inner.correct(&counters).await })
+    }
+
+    fn export(&self, cursor: Cursor) -> Answer<'_, Exported> {
+        self.asking(self.inner.export(cursor))
+    }
+
+    fn import(&self, chunk: Chunk) -> Answer<'_, ()> {
+        self.asking(self.inner.import(chunk))
+    }
+
+    fn census(&self) -> Answer<'_, Census> {
+        self.asking(self.inner.census())
+    }
+
+    fn holds(&self) -> Vec<HeldGroup> {
+        self.inner.known.holds()
+    }
+
+    fn hold_again(&self, holds: Vec<HeldGroup>, now: Timestamp, until: Timestamp) -> Answer<'_, ()> {
+        self.asking(async move {
+            self.inner.hold_life_ms.fetch_max(reserving::life_ms(now, until), Ordering::Relaxed);
+            holds.iter().for_each(|held| self.inner.known.hold_again(held));
+            self.inner.known.renew_holds(until);
+            self.inner.hold_all(holds).await
+        })
+    }
+
+    fn close(&self) {
+        self.inner.stop.cancel();
+        self.inner.link.reset();
+    }
+
+    fn stranger(&self) -> Answer<'_, Option<Stranger>> {
+        Box::pin(self.inner.stranger())
+    }
+
+    fn adopt(&self, how: Adoption) -> Answer<'_, Adopted> {
+        Box::pin(self.inner.adopt(how))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | keys | what | life |
 //! |---|---|---|
-//! | `relayd:{store}:…` | records, audit log, log of changes, marks, epochs, closing balances, which hours there are | for ever, the logs bounded |
+//! | `relayd:{store}:…` | records, audit log, log of changes, marks, epochs, closing balances, which hours and which groups there are | for ever, the logs bounded; the list of groups is cleaned when it is read |
 //! | `relayd:{<group>}:counters`, `:lapses` | a group of counters and its holds | days after its last window; for ever with a lifetime limit |
 //! | `relayd:{rows:<hour>}:rows`, `:subjects` | ledger rows of an hour, and whose they are | until pruned |
 //! | `relayd:{sums:<hour>}:sums`, `:marks` | hourly sums | until pruned |
@@ -30,6 +30,9 @@ pub(super) const MARKS: &str = "relayd:{store}:marks";
 pub(super) const ROW_HOURS: &str = "relayd:{store}:row-hours";
 /// The hours that have sums.
 pub(super) const SUM_HOURS: &str = "relayd:{store}:sum-hours";
+/// The groups in which something was ever booked, all of one score, so that they lie in the order of their names. One
+/// that is gone is taken out by whoever reads the list.
+pub(super) const GROUPS: &str = "relayd:{store}:groups";
 
 /// Closing balances: what rows that are gone had booked in windows that may still run.
 pub(super) const BALANCES: &str = "relayd:{store}:balances";

@@ -6,7 +6,7 @@ use shared::domain::Timestamp;
 
 use super::name;
 use super::script::Script;
-use crate::store::{Record, RecordKind, StoreError, Write};
+use crate::store::{AuditRow, Record, RecordKind, StoreError, Write};
 
 /// All records of a kind.
 pub(super) fn all(kind: RecordKind) -> Cmd {
@@ -60,11 +60,46 @@ pub(super) fn audit(since: Option<Timestamp>, limit: usize) -> Cmd {
     command
 }
 
+/// Audit entries from a time on, the oldest first.
+pub(super) fn audit_from(since: Option<Timestamp>, passed: usize, count: usize) -> Cmd {
+    let since = since.map_or_else(|| "-inf".to_owned(), |since| since.as_millis().to_string());
+    let mut command = redis::cmd("ZRANGEBYSCORE");
+    command.arg(name::AUDIT).arg(since).arg("+inf").arg("LIMIT").arg(passed).arg(count);
+    command
+}
+
+/// How many digits the number of an audit entry has.
+const NUMBER_DIGITS: usize = 20;
+
 /// Reads audit entries, each behind its number.
 pub(super) fn audit_entries(found: &[Vec<u8>]) -> Result<Vec<AuditEntry>, StoreError> {
-    const NUMBER_DIGITS: usize = 20;
-    let read = |entry: &Vec<u8>| serde_json::from_slice(entry.get(NUMBER_DIGITS..).unwrap_or_default());
-    found.iter().map(read).collect::<Result<_, _>>().map_err(|error| damaged("audit entry", error))
+    Ok(audit_rows(found)?.into_iter().map(|row| row.entry).collect())
+}
+
+/// Reads audit entries with their numbers.
+pub(super) fn audit_rows(found: &[Vec<u8>]) -> Result<Vec<AuditRow>, StoreError> {
+    let read = |member: &Vec<u8>| {
+        let (number, entry) = member.split_at_checked(NUMBER_DIGITS).unwrap_or_default();
+        let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        let number = number.ok_or_else(|| damaged("audit entry", "it has no number"))?;
+        let entry = serde_json::from_slice(entry).map_err(|error| damaged("audit entry", error))?;
+        Ok(AuditRow { number, entry })
+    };
+    found.iter().map(read).collect()
+}
+
+/// An audit entry behind its number.
+pub(super) fn audit_member(row: &AuditRow) -> Result<Vec<u8>, StoreError> {
+    let mut member = format!("{:020}", row.number).into_bytes();
+    serde_json::to_writer(&mut member, &row.entry).map_err(|error| damaged("audit entry", error))?;
+    Ok(member)
+}
+
+/// A record as it is stored.
+pub(super) fn stored(record: &Record) -> Vec<u8> {
+    let mut stored = format!("{} ", record.version).into_bytes();
+    stored.extend_from_slice(&record.value);
+    stored
 }
 
 /// Reads a record: its version, a blank, its value.

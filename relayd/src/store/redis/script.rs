@@ -35,6 +35,8 @@ pub(super) enum Script {
     Epoch,
     /// Says who the store is.
     Pulse,
+    /// Puts what is booked in a group in place of what is there.
+    Adopt,
 }
 
 /// What every script over groups begins with.
@@ -44,7 +46,7 @@ const GROUP: &str = include_str!("lua/group.lua");
 const MARKS: &str = include_str!("lua/marks.lua");
 
 /// In the order of the enumeration.
-const SOURCES: [(Script, &[&str]); 14] = [
+const SOURCES: [(Script, &[&str]); 15] = [
     (Script::Reserve, &[GROUP, include_str!("lua/reserve.lua")]),
     (Script::Standings, &[GROUP, include_str!("lua/standings.lua")]),
     (Script::Renew, &[GROUP, include_str!("lua/renew.lua")]),
@@ -59,6 +61,7 @@ const SOURCES: [(Script, &[&str]); 14] = [
     (Script::Write, &[include_str!("lua/write.lua")]),
     (Script::Epoch, &[include_str!("lua/epoch.lua")]),
     (Script::Pulse, &[include_str!("lua/pulse.lua")]),
+    (Script::Adopt, &[GROUP, include_str!("lua/adopt.lua")]),
 ];
 
 static SCRIPTS: LazyLock<Vec<redis::Script>> =

@@ -7,9 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::reserving::TimeSource;
-use super::{Redis, Settings};
+use super::{IdFile, Redis, Settings};
+use crate::store::contract::moving::{chunks, everything, fill};
 use crate::store::contract::{Folder, Holds, IN_TOTAL, ask, at, booking, closed, entry, request_id, reserve};
-use crate::store::{Entry, GroupId, RollupQuery, RowQuery, Store, StoreError, Verdict};
+use crate::store::embedded::Embedded;
+use crate::store::{
+    Adopted, Adoption, AdoptionError, Chunk, Cursor, Entry, GroupId, RollupQuery, RowQuery, Store,
+    StoreError, StoreState, Verdict,
+};
 
 /// A server of its own in a folder, reached through a socket file. Ends with the value.
 struct Server {
@@ -45,7 +50,7 @@ impl Server {
             timeout: Duration::from_secs(5),
             serves_alone: true,
             node: crate::store::contract::NODE,
-            id_file: self.socket.with_file_name("store-id"),
+            id_file: IdFile::at(self.socket.with_file_name("store-id")),
         }
     }
 }
@@ -103,4 +108,91 @@ fn a_batch_that_broke_off_is_applied_once_whatever_comes_with_it_again() {
     assert_eq!(sums.iter().map(|(_, sum)| sum.requests).sum::<u64>(), 400);
     let rows = RowQuery { limit: 1_000, ..RowQuery::default() };
     assert_eq!(runtime.block_on(store.rows(rows)).unwrap().len(), 400);
+}
+
+async fn pour(from: &dyn Store, into: &dyn Store) {
+    for chunk in chunks(from).await {
+        into.import(chunk).await.unwrap();
+    }
+}
+
+#[test]
+fn a_store_comes_back_from_a_server_as_it_went() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (folder, other) = (Folder::new(), Folder::new());
+    let server = Server::start(folder.path());
+    runtime.block_on(async {
+        let first = Embedded::open(folder.path()).unwrap();
+        let there = Redis::open_with(server.settings(), TimeSource::Caller).await.unwrap();
+        let last = Embedded::open(other.path()).unwrap();
+        fill(&first).await;
+        pour(&first, &there).await;
+        pour(&there, &last).await;
+        let all = everything(&first).await;
+        assert_eq!(everything(&there).await, all);
+        assert_eq!(everything(&last).await, all);
+        assert_eq!(last.census().await.unwrap(), all.census());
+    });
+}
+
+#[test]
+fn what_an_emptied_server_says_is_not_learned() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = Folder::new();
+    let server = Server::start(folder.path());
+    runtime.block_on(async {
+        let store = Redis::open_with(server.settings(), TimeSource::Caller).await.unwrap();
+        let asks = [ask(IN_TOTAL, 9)];
+        let admit = async |number: u64| {
+            let held = reserve(&store, number, 0, &[("k", &asks)]).await.unwrap();
+            let Verdict::Admitted(held) = held else { panic!() };
+            entry(0, number, closed(request_id(number), held.iter().map(booking).collect()))
+        };
+        let entries = [admit(1).await, admit(2).await, admit(3).await];
+        store.apply(entries.to_vec().into()).await.unwrap();
+        store.inner.link.ask_patiently::<()>(&redis::cmd("FLUSHALL")).await.unwrap();
+        // Nobody knows yet that it is empty.
+        let last = admit(4).await;
+        assert!(matches!(store.apply([last.clone()].into()).await, Err(StoreError::Unavailable(_))));
+        assert!(store.stranger().await.unwrap().is_some_and(|stranger| !stranger.is_used));
+        assert_eq!(store.adopt(Adoption::Fill).await.unwrap(), Adopted { records: 0, groups: 1 });
+        while store.state() != StoreState::Ok {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let group = GroupId::from("k");
+        let standing = async || store.standings(&group, &asks, at(0)).await.unwrap()[0];
+        assert_eq!((standing().await.booked, standing().await.held), (3, 1));
+        let again = [&entries[..], &[last]].concat();
+        // Everything is shipped again.
+        while store.apply(again.clone().into()).await.is_err() {}
+        assert_eq!((standing().await.booked, standing().await.held), (4, 0));
+        let same = store.adopt(Adoption::Fill).await;
+        assert!(matches!(same, Err(StoreError::Refused(AdoptionError::Same))), "{same:?}");
+    });
+}
+
+#[test]
+fn the_list_of_groups_is_cleaned_when_it_is_read() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = Folder::new();
+    let server = Server::start(folder.path());
+    runtime.block_on(async {
+        let store = Redis::open_with(server.settings(), TimeSource::Caller).await.unwrap();
+        fill(&store).await;
+        let listed = async || {
+            let mut command = redis::cmd("ZRANGE");
+            command.arg(super::name::GROUPS).arg(0).arg(-1);
+            store.inner.link.ask_patiently::<Vec<String>>(&command).await.unwrap()
+        };
+        assert_eq!(listed().await.len(), 601);
+        let mut gone = redis::cmd("DEL");
+        gone.arg(&super::name::group(&GroupId::from("key:7"))[0]);
+        store.inner.link.ask_patiently::<()>(&gone).await.unwrap();
+        assert_eq!(store.census().await.unwrap().groups, 600);
+        let (Chunk::Groups(groups), Some(_)) = store.export(Cursor::Groups(None)).await.unwrap() else {
+            panic!()
+        };
+        assert!(groups.len() < 601 && everything(&store).await.census().groups == 600);
+        assert!(!listed().await.contains(&"key:7".to_owned()));
+    });
 }

@@ -110,8 +110,19 @@ const CONTROL_PARTS: [(&str, &[&str]); 17] = [
     ("cli", &["output", "place"]),
 ];
 /// The commands of `relayctl`: they rest on the parts but `cli`, and know nothing of each other.
-const COMMANDS: [&str; 10] =
-    ["account", "budget", "config", "costs", "daemon", "explain", "key", "pricing", "quickstart", "usage"];
+const COMMANDS: [&str; 11] = [
+    "account",
+    "budget",
+    "config",
+    "costs",
+    "daemon",
+    "explain",
+    "key",
+    "pricing",
+    "quickstart",
+    "store",
+    "usage",
+];
 
 /// What pure code has no business with.
 const IMPURE: [&str; 10] = [

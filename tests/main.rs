@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod adopt;
+#[cfg(test)]
 mod affinity;
 #[cfg(test)]
 mod architecture;
@@ -49,6 +51,9 @@ mod kill;
 mod limits;
 #[cfg(test)]
 mod logs;
+#[cfg(test)]
+#[cfg(feature = "redis")]
+mod migrate;
 #[cfg(test)]
 #[cfg(feature = "redis")]
 mod outage;

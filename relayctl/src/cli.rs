@@ -17,6 +17,7 @@ use crate::output::Format;
 use crate::place::PlaceArgs;
 use crate::pricing::PricingCommand;
 use crate::quickstart::QuickstartArgs;
+use crate::store::StoreCommand;
 use crate::usage::{RequestsArgs, UsageArgs};
 
 /// Controls relayd over its Unix socket
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// The daemon's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Where everything is kept
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Limits that keys share: those of an owner, or all
     #[command(subcommand)]
     Limit(LimitCommand),

@@ -32,6 +32,7 @@ mod prompt;
 mod quickstart;
 mod secret;
 mod stopping;
+mod store;
 mod usage;
 mod when;
 
@@ -88,6 +89,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Pricing(command) => pricing::run(&ctl, command).await,
         Command::Costs(command) => costs::run(&ctl, command).await,
         Command::Config(command) => config::run(&ctl, command).await,
+        Command::Store(command) => store::run(&ctl, command).await,
         Command::Limit(command) => budget::run(&ctl, command).await,
         Command::Events(args) => budget::events(&ctl, args).await,
         Command::Audit(args) => daemon::audit(&ctl, args).await,

@@ -350,6 +350,12 @@ impl Daemon {
         self.address = ready(&mut self.process, &socket).await;
     }
 
+    /// Makes a setting for the next start.
+    pub fn configure(&mut self, (section, key): setting::Name, value: &str) {
+        let name = format!("RELAYD__{}__{}", section.to_uppercase(), key.to_uppercase());
+        self.setup.settings.insert(name, value.to_owned());
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process.0.try_wait().unwrap().is_none()
     }

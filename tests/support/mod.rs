@@ -4,6 +4,7 @@ pub mod admin;
 pub mod client;
 pub mod control;
 pub mod daemon;
+pub mod load;
 pub mod page;
 pub mod python;
 pub mod redis;
@@ -15,6 +16,7 @@ pub mod wire;
 
 pub use client::{Answer, Call, Client};
 pub use daemon::{Daemon, Setup, until};
+pub use load::Load;
 pub use redis::RedisServer;
 pub use reply::{Gate, Gauge, Reply, Step, cut};
 pub use rig::Rig;

@@ -264,6 +264,58 @@ fn what_takes_long_may_fail_on_the_way() {
 }
 
 #[test]
+fn a_store_is_moved_and_what_to_set_is_said() {
+    let progress = json!({ "progress": { "stage": "rows", "done": 7, "total": 9 } });
+    let reply = json!({ "reply": {
+        "from": "embedded", "to": "redis://127.0.0.1:6379/0", "counts": { "rows": 1_234, "hourly_sums": 5 },
+        "holds": 3, "frozen_ms": 41,
+    } });
+    let daemon = Daemon::start(move |_, _| (200, format!("{progress}\n{reply}\n")));
+    let migrate = ["store", "migrate", "--to", "redis://127.0.0.1:6379/0"];
+    let run = relayctl(&daemon.socket(), &migrate);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    for told in [
+        "from embedded to redis://",
+        "1,234",
+        "hourly sums",
+        "for 41 ms",
+        "url = \"redis://127.0.0.1:6379/0\"",
+    ] {
+        assert!(run.out.contains(told), "{told}: {}", run.out);
+    }
+    assert_eq!(daemon.calls("/v1/store/migrate"), [json!({ "to": "redis://127.0.0.1:6379/0" })]);
+    let run = relayctl(&daemon.socket(), &[&migrate[..], &["--output", "json"]].concat());
+    assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap()["frozen_ms"], 41);
+}
+
+#[test]
+fn a_server_is_adopted_only_after_it_was_looked_at() {
+    let start = |was_empty: bool| {
+        Daemon::start(move |_, call| {
+            let found = if was_empty { json!({ "records": 0 }) } else { json!({ "records": 12, "rows": 3 }) };
+            let reply = json!({ "reply": {
+                "applied": call["dry_run"] == false, "was_empty": was_empty, "found": found, "records": 12,
+                "groups": 4, "state": "ok",
+            } });
+            (200, format!("{reply}\n"))
+        })
+    };
+    let daemon = start(true);
+    let run = relayctl(&daemon.socket(), &["store", "adopt"]);
+    assert!(run.code == 2 && run.err.contains("fill this empty server"), "{}", run.err);
+    let run = relayctl(&daemon.socket(), &["--yes", "store", "adopt"]);
+    assert_eq!(run.out, "the server was given 12 records and 4 groups of counters; it is in use\n");
+    let calls = daemon.calls("/v1/store/adopt");
+    assert_eq!(calls.iter().map(|call| &call["dry_run"]).collect::<Vec<_>>(), [true, true, false]);
+    let daemon = start(false);
+    let run = relayctl(&daemon.socket(), &["--yes", "store", "adopt"]);
+    assert!(run.code == 1 && run.err.contains("12 records") && run.err.contains("--as-is"), "{}", run.err);
+    assert_eq!(daemon.calls("/v1/store/adopt").len(), 1);
+    let run = relayctl(&daemon.socket(), &["--yes", "store", "adopt", "--as-is"]);
+    assert!(run.out.starts_with("the server has 12 records"), "{}", run.out);
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure() {
     let keys: Vec<Value> = (0..2_000).map(|_| key("active")).collect();
     let daemon = answering(200, json!(keys));

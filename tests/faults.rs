@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use shared::admin::{CreateKey, RequestRow, ShowKey};
+use shared::admin::{CreateKey, RequestRow, ShowKey, SumUsage, UsageBy};
 use shared::domain::{Protocol, Provenance};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -192,6 +192,8 @@ impl Rounds {
         match fault {
             Fault::KillRedis => {
                 self.redis.kill();
+                // A machine that dies loses what was not synced.
+                self.redis.lose_tail(round as u64 * 1_000);
                 load.more(30).await;
                 self.redis.start_again();
                 load.more(10).await;
@@ -234,6 +236,10 @@ impl Rounds {
         for seen in self.rig.upstream.seen() {
             *sightings.entry(seen.model()).or_default() += 1;
         }
+        until("the store is back", async || {
+            (self.rig.daemon.status().await.store.state == "ok").then_some(())
+        })
+        .await;
         let rows = until("every sighting has a row", async || {
             let rows = self.rig.daemon.rows().await;
             let models: std::collections::BTreeSet<&str> =
@@ -262,6 +268,11 @@ impl Rounds {
         let of_key: Vec<&RequestRow> = rows.iter().filter(|row| row.key == key.id).collect();
         let requests = of_key.iter().filter(|row| row.attempts > 0).count() as u64;
         let tokens: u64 = of_key.iter().map(|row| row.usage.tokens()).sum();
+        let sums =
+            SumUsage { by: UsageBy::Key, since: None, until: None, key: None, account: None, model: None };
+        let sums = self.rig.daemon.call(&sums).await;
+        let summed: u64 = sums.iter().filter(|sum| sum.id.is_some()).map(|sum| sum.requests).sum();
+        assert_eq!(summed, rows.len() as u64, "sums are those of the rows");
         let used: Vec<u64> = key.limits.iter().map(|limit| limit.used).collect();
         assert_eq!(used[..2], [requests, tokens], "{key:?}");
         until("nothing is held", async || {

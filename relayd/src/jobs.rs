@@ -107,16 +107,20 @@ pub(crate) async fn follow(
     ledger: Arc<Ledger>,
     end: CancellationToken,
 ) {
+    // Each is tried again by itself: that records changed is followed also while nothing can be shipped.
+    let mut untold: Vec<News> = Vec::new();
     loop {
-        let news = tokio::select! {
+        tokio::select! {
             () = end.cancelled() => return,
-            news = store.news() => news,
-        };
-        while let Err(error) = follow_news(&news, &directory, &ledger).await {
-            tracing::warn!(error = %Causes(&*error), "what the store told could not be followed");
-            tokio::select! {
-                () = end.cancelled() => return,
-                () = tokio::time::sleep(RETRY) => {}
+            news = store.news() => if !untold.contains(&news) {
+                untold.push(news);
+            },
+            () = tokio::time::sleep(RETRY), if !untold.is_empty() => {}
+        }
+        for news in std::mem::take(&mut untold) {
+            if let Err(error) = follow_news(news, &directory, &ledger).await {
+                tracing::warn!(error = %Causes(&*error), "what the store told could not be followed");
+                untold.push(news);
             }
         }
     }
@@ -124,7 +128,7 @@ pub(crate) async fn follow(
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn follow_news(news: &News, directory: &Directory, ledger: &Ledger) -> Result<(), Failure> {
+async fn follow_news(news: News, directory: &Directory, ledger: &Ledger) -> Result<(), Failure> {
     match news {
         News::Changed => Ok(directory.reload().await?),
         News::Lost => Ok(ledger.ship_again().await?),

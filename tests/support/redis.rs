@@ -83,6 +83,19 @@ impl RedisServer {
         self.0.end();
     }
 
+    /// Cuts the end of its file off: the server, which must have ended, never wrote that.
+    pub fn lose_tail(&self, bytes: u64) {
+        let folder = self.0.dir.join("appendonlydir");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> =
+            files.filter(|path| path.to_string_lossy().ends_with(".incr.aof")).collect();
+        files.sort();
+        let Some(path) = files.pop() else { return };
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length.saturating_sub(bytes)).unwrap();
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.0.port)
     }

@@ -99,7 +99,7 @@ pub(super) async fn recover(
             lane.ship(applied, delivery).await?;
         }
         let left = keep.saturating_sub(now.since(last_change(&folder)?));
-        let old = Retired { bytes: disk_bytes(&folder)?, folder, left, _lock: lock };
+        let old = Retired { epoch, bytes: disk_bytes(&folder)?, folder, left, _lock: lock };
         if !left.is_zero() || !remove(&old) {
             retired.push(old);
         }
@@ -324,7 +324,7 @@ impl DeadLane {
         Ok(())
     }
 
-    async fn ship(&self, applied: u64, delivery: &mut Delivery) -> Result<(), LedgerError> {
+    pub(super) async fn ship(&self, applied: u64, delivery: &mut Delivery) -> Result<(), LedgerError> {
         let (mut reader, mut batch) = (FrameReader::default(), Batch::default());
         for Mended { file, first_sequence, end, .. } in &self.segments {
             reader.start_at(HEADER_BYTES as u64, first_sequence.saturating_sub(1));

@@ -21,6 +21,7 @@ use super::frame::{FrameReader, HEADER_BYTES};
 use super::hold::Held;
 use super::journal::Epoch;
 use super::lane::{Lane, Synced};
+use super::recover::mend_epoch;
 use super::sync::sync_all;
 use crate::causes::Causes;
 use crate::store::Mark;
@@ -60,6 +61,7 @@ pub(super) struct Cargo {
 /// The folder of an epoch that is wholly in the store.
 #[derive(Debug)]
 pub(super) struct Retired {
+    pub(super) epoch: u64,
     pub(super) folder: PathBuf,
     /// How long it is to be kept from now.
     pub(super) left: Duration,
@@ -257,6 +259,7 @@ impl Run {
     async fn try_ship(&mut self) -> Result<(), LedgerError> {
         if self.is_behind {
             let marks = self.cargo.delivery.store.marks().await?;
+            self.ship_retired(&marks).await?;
             self.rewind(&marks);
             self.is_behind = false;
         }
@@ -306,6 +309,17 @@ impl Run {
             if next.is_some() {
                 let first_sequence = cursor.segment;
                 passed.push(Shipped { lane: place, first_sequence, since: Instant::now() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Ships what the store lacks of earlier epochs, which come before this one.
+    async fn ship_retired(&mut self, marks: &[Mark]) -> Result<(), LedgerError> {
+        for Retired { epoch, folder, .. } in &self.cargo.retired {
+            for lane in mend_epoch(*epoch, folder, marks, &self.cargo.delivery.aside)? {
+                let applied = lane.name.applied(marks);
+                lane.ship(applied, &mut self.cargo.delivery).await?;
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ impl Inner {
     /// Rows and sums first, bookings second, marks last: what the marks say is in all of them.
     pub(super) async fn apply(&self, batch: &[Entry]) -> Result<Vec<Booked>, StoreError> {
         let _applying = self.applying.lock().await;
-        self.here()?;
+        self.here_to_ship()?;
         let all: Vec<&Entry> = batch.iter().collect();
         let marks = self.begin(&all).await?;
         let is_new = |entry: &&Entry| marks.get(&entry.mark.writer()).is_none_or(|mark| *mark < entry.mark);
@@ -75,7 +75,7 @@ impl Inner {
             return Ok(());
         }
         tracing::warn!("the store came back older than it was; what it lacks is shipped again");
-        applied.clone_from(marks);
+        self.lost(std::mem::replace(&mut applied, marks.clone()));
         Err(StoreError::Older)
     }
 

@@ -2,7 +2,7 @@
 //! call to the server has carried it along: the next one on its group at the latest, so that no reserve is refused
 //! for what was given back before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use shared::domain::RequestId;
 use crate::store::GroupId;
 
 /// What a request lets go of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Extent {
     /// Its leases.
     Leases,
@@ -22,7 +22,7 @@ pub(super) enum Extent {
 }
 
 /// A request lets go of something that it held until a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct HoldEnd {
     pub(super) request: RequestId,
     pub(super) extent: Extent,
@@ -46,6 +46,11 @@ pub(super) fn add_all(ends: &[HoldEnd], command: &mut Cmd) {
     ends.iter().for_each(|end| end.add_to(command));
 }
 
+/// How many are kept while the server is away.
+const ENDS_MAX: usize = 100_000;
+/// How many a call carries along at most, and so does a command that carries nothing else.
+pub(super) const CARRIED_MAX: usize = 500;
+
 /// By group.
 #[derive(Default)]
 pub(super) struct HoldEnds {
@@ -55,7 +60,11 @@ pub(super) struct HoldEnds {
 }
 
 impl HoldEnds {
+    /// Beyond a bound they are not kept: what is held then lapses.
     pub(super) fn add(&self, group: &GroupId, end: HoldEnd) {
+        if self.count.load(Ordering::Relaxed) >= ENDS_MAX {
+            return;
+        }
         let mut waiting = self.waiting();
         waiting.entry(group.clone()).or_default().push(end);
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +75,9 @@ impl HoldEnds {
         if self.count.load(Ordering::Relaxed) == 0 {
             return Vec::new();
         }
-        self.waiting().get(group).cloned().unwrap_or_default()
+        let waiting = self.waiting();
+        let of_group = waiting.get(group).map(|ends| &ends[..ends.len().min(CARRIED_MAX)]);
+        of_group.unwrap_or_default().to_vec()
     }
 
     /// All of them.
@@ -84,8 +95,8 @@ impl HoldEnds {
         }
         let mut waiting = self.waiting();
         let Some(of_group) = waiting.get_mut(group) else { return };
-        let before = of_group.len();
-        of_group.retain(|end| !ends.contains(end));
+        let (before, done) = (of_group.len(), HashSet::<_, RandomState>::from_iter(ends));
+        of_group.retain(|end| !done.contains(end));
         self.count.fetch_sub(before - of_group.len(), Ordering::Relaxed);
         if of_group.is_empty() {
             waiting.remove(group);

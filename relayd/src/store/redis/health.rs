@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use shared::domain::RequestId;
 use tokio::sync::{Notify, watch};
@@ -22,14 +23,17 @@ pub(super) struct Health {
 struct State {
     /// Why it cannot be used; `None` while it can.
     cause: Option<String>,
-    /// The calls that were admitted without it and are not held there.
+    /// What is held here is being held there again.
+    is_returning: bool,
+    /// The calls that were admitted without it meanwhile, and are not held there.
     unheld: Vec<RequestId>,
 }
 
 impl Health {
     /// It is not known yet.
     pub(super) fn unknown() -> Self {
-        let state = State { cause: Some("it was not asked yet".to_owned()), unheld: Vec::new() };
+        let state =
+            State { cause: Some("it was not asked yet".to_owned()), is_returning: false, unheld: Vec::new() };
         Self {
             is_away: AtomicBool::new(true),
             state: Mutex::new(state),
@@ -54,16 +58,20 @@ impl Health {
             tracing::error!(error = %Causes(error), "the store cannot be used");
             state.cause = Some(cause);
         }
-        self.is_away.store(true, Ordering::Release);
+        let was_away = self.is_away.swap(true, Ordering::AcqRel);
         drop(state);
-        self.wanted.notify_one();
+        // While it is away it is looked at from time to time.
+        if !was_away {
+            self.wanted.notify_one();
+        }
     }
 
-    /// Has it looked at, and tells whether it is alive.
-    pub(super) async fn is_alive(&self) -> bool {
+    /// Has it looked at, and tells whether it is alive; what takes longer than `timeout` is not.
+    pub(super) async fn is_alive(&self, timeout: Duration) -> bool {
         let mut looks = self.looks.subscribe();
         self.wanted.notify_one();
-        looks.changed().await.is_ok() && !self.is_away()
+        let looked = tokio::time::timeout(timeout, looks.changed()).await;
+        looked.is_ok_and(|looked| looked.is_ok()) && !self.is_away()
     }
 
     /// It may be of use again: whoever watches shall look soon.
@@ -81,14 +89,22 @@ impl Health {
         self.looks.send_modify(|looks| *looks = looks.wrapping_add(1));
     }
 
-    /// Judges a call without the server, unless it is back by now. What is judged so is remembered, to be held
-    /// there when it is back.
+    /// Judges a call without the server, unless it is back by now.
     pub(super) fn while_away<T>(&self, request: RequestId, judge: impl FnOnce() -> T) -> Option<T> {
         let mut state = self.lock();
         state.cause.as_ref()?;
         let verdict = judge();
-        state.unheld.push(request);
+        if state.is_returning {
+            state.unheld.push(request);
+        }
         Some(verdict)
+    }
+
+    /// What is held here is about to be held there: calls that are admitted from now on are remembered.
+    pub(super) fn return_begins(&self) {
+        let mut state = self.lock();
+        state.is_returning = true;
+        state.unheld.clear();
     }
 
     /// The calls that are to be held; when there are none left, the server is in use again.
@@ -97,6 +113,7 @@ impl Health {
         if !state.unheld.is_empty() {
             return Some(std::mem::take(&mut state.unheld));
         }
+        state.is_returning = false;
         if state.cause.take().is_some() {
             tracing::info!("the store can be used");
         }

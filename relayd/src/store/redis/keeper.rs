@@ -2,14 +2,15 @@
 //! records. When it comes back, what is held is held there again before any call is judged by it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::Cmd;
 use shared::domain::{RequestId, Timestamp};
 use tokio::sync::Notify;
 
+use super::ends::CARRIED_MAX;
 use super::identity::IdentityError;
 use super::script::Script;
 use super::{Inner, batch, name, reserving};
@@ -27,6 +28,16 @@ const FLUSH_DELAY: Duration = Duration::from_millis(2);
 const BEAT_MS: u64 = 10_000;
 /// How many holds are renewed in one command.
 const RENEWED_MAX: usize = 500;
+
+/// How long the server is given to get what it lost, before calls are judged by it all the same: what is lost for good
+/// must not keep it from being used.
+const CATCH_UP_MAX: Duration = Duration::from_secs(30);
+
+/// Until what it lost is there again.
+pub(super) struct CatchingUp {
+    to: BTreeMap<(u32, u32), Mark>,
+    since: Instant,
+}
 
 /// What was noticed and not told yet.
 #[derive(Default)]
@@ -89,7 +100,7 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             () = inner.health.wanted() => {}
             () = tokio::time::sleep(pause) => {}
         }
-        if inner.health.is_away() {
+        if inner.health.is_away() && !inner.is_catching_up() {
             // Connections that were made to what was there before are of no use.
             inner.link.reset();
         }
@@ -102,7 +113,7 @@ pub(super) async fn keep(inner: Arc<Inner>) {
         };
         inner.health.looked();
         if inner.health.is_away() {
-            tokio::time::sleep(RETRY_MIN).await;
+            pause = pause.min(RETRY_MAX);
         }
     }
 }
@@ -155,20 +166,52 @@ impl Inner {
     async fn pulse(&self) -> Result<(), StoreError> {
         let (found, version) = self.look("").await?;
         self.identity.check(&found)?;
-        let was_away = self.health.is_away();
-        if was_away {
-            self.hold_again().await?;
-        }
-        self.tidings.found(version);
-        self.flush().await?;
+        self.health.looked();
         // While a batch is on its way, what it does is not known yet.
         if let Ok(_applying) = self.applying.try_lock() {
             let marks = self.marks().await?;
-            if matches!(self.compare(&marks), Err(StoreError::Older)) {
-                self.tidings.lost();
+            if self.is_behind(&marks) {
+                return Ok(());
             }
+        } else if self.is_catching_up() {
+            return Ok(());
         }
-        Ok(())
+        if self.health.is_away() {
+            self.hold_again().await?;
+        }
+        self.tidings.found(version);
+        self.flush().await
+    }
+
+    /// Whether the server still lacks what had been applied to it; if that is new, it is to be applied again before any
+    /// call is judged by it.
+    fn is_behind(&self, marks: &BTreeMap<(u32, u32), Mark>) -> bool {
+        if let Err(error) = self.compare(marks) {
+            self.health.failed(&error);
+            return true;
+        }
+        let mut catching_up = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_behind = catching_up.as_ref().is_some_and(|CatchingUp { to, since }| {
+            let lacks = to.iter().any(|(writer, known)| marks.get(writer).is_none_or(|mark| mark < known));
+            lacks && since.elapsed() < CATCH_UP_MAX
+        });
+        if !is_behind {
+            *catching_up = None;
+        }
+        is_behind
+    }
+
+    /// What the server lost is being applied again.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.catching_up.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// The server has not what was applied to it up to these marks.
+    pub(super) fn lost(&self, to: BTreeMap<(u32, u32), Mark>) {
+        let mut catching_up = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        *catching_up = Some(CatchingUp { to, since: Instant::now() });
+        drop(catching_up);
+        self.tidings.lost();
     }
 
     pub(super) async fn look(&self, new_id: &str) -> Result<(String, u64), StoreError> {
@@ -195,18 +238,25 @@ impl Inner {
     async fn hold_again(&self) -> Result<(), StoreError> {
         let _applying = self.applying.lock().await;
         self.flush().await?;
-        self.hold_all(self.known.holds()).await?;
+        self.health.return_begins();
+        let turn = self.next_turn();
+        self.hold_all(self.known.holds(), turn).await?;
         while let Some(unheld) = self.health.come_back() {
             let unheld: HashSet<RequestId> = unheld.into_iter().collect();
+            let turn = self.next_turn();
             let mut holds = self.known.holds();
             holds.retain(|held| unheld.contains(&held.request));
-            self.hold_all(holds).await?;
+            self.hold_all(holds, turn).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn hold_all(&self, holds: Vec<HeldGroup>) -> Result<(), StoreError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
+    /// Taken before what is held is read: what ends afterwards ends there too.
+    pub(super) fn next_turn(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) async fn hold_all(&self, holds: Vec<HeldGroup>, turn: u64) -> Result<(), StoreError> {
         let life_ms = self.hold_life_ms.load(Ordering::Relaxed);
         let commands = holds.iter().map(|held| reserving::hold_again(held, life_ms, turn, self.time));
         self.link.ask_all(commands.collect()).await?;
@@ -235,7 +285,10 @@ impl Inner {
         if all.is_empty() {
             return Ok(());
         }
-        let commands = all.iter().map(|(group, ends)| reserving::carry_out(group, ends, self.time));
+        let commands = all.iter().flat_map(|(group, ends)| {
+            let ends = ends.chunks(CARRIED_MAX);
+            ends.map(move |ends| reserving::carry_out(group, ends, self.time))
+        });
         self.link.ask_all(commands.collect()).await?;
         all.iter().for_each(|(group, ends)| self.ends.done(group, ends));
         Ok(())

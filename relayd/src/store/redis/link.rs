@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
+use tokio::sync::watch;
 
 use super::health::Health;
 use super::script;
@@ -27,6 +28,9 @@ pub(super) enum LinkError {
     /// Some of what was to be applied at once had been applied before.
     #[error("a run of records was applied in part")]
     InPart,
+    /// What was asked of it before it was lost is not waited for.
+    #[error("the connection to it was given up")]
+    GivenUp,
     /// Its answer came when it was taken for away.
     #[error("its answer came too late")]
     TooLate,
@@ -44,9 +48,13 @@ impl From<LinkError> for StoreError {
     }
 }
 
+/// What only one value is to blame for keeps nothing else from being used.
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
-        Self::Unavailable(Box::new(error))
+        match is_of_a_value(&error) {
+            true => Self::Damaged { what: "value on the server", source: Box::new(error) },
+            false => Self::Unavailable(Box::new(error)),
+        }
     }
 }
 
@@ -58,6 +66,8 @@ pub(super) struct Link {
     connections: Mutex<HashMap<ThreadId, MultiplexedConnection>>,
     /// Held while a connection is made: those who need the same one wait for it, and make none of their own.
     connecting: tokio::sync::Mutex<()>,
+    /// How often the connections were let go of.
+    resets: watch::Sender<u64>,
 }
 
 impl Link {
@@ -68,6 +78,7 @@ impl Link {
             timeout,
             connections: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
+            resets: watch::Sender::default(),
         }
     }
 
@@ -78,12 +89,12 @@ impl Link {
         command: &Cmd,
         health: &Health,
     ) -> Result<T, StoreError> {
-        let mut answer = pin!(self.send(command));
+        let mut answer = pin!(self.unless_reset(self.send(command)));
         for _ in 0..PATIENCE {
             if let Ok(value) = tokio::time::timeout(self.timeout, &mut answer).await {
                 return read(value?);
             }
-            if !health.is_alive().await {
+            if !health.is_alive(2 * self.timeout).await {
                 break;
             }
         }
@@ -92,12 +103,12 @@ impl Link {
 
     /// Asks something that tells whether the server is alive.
     pub(super) async fn probe<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        read(within(self.timeout, self.send(command)).await?)
+        read(within(self.timeout, self.unless_reset(self.send(command))).await?)
     }
 
     /// Asks something that may take its time.
     pub(super) async fn ask_patiently<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        read(within(self.timeout * PATIENCE, self.send(command)).await?)
+        read(within(self.timeout * PATIENCE, self.unless_reset(self.send(command))).await?)
     }
 
     /// Sends commands without waiting for each; gives their answers in order. The first that fails fails all,
@@ -110,14 +121,28 @@ impl Link {
             for command in commands.by_ref().take(PIPELINED_MAX) {
                 pipeline.add_command(command);
             }
-            answers.extend(within(self.timeout * PATIENCE, self.send_all(&pipeline)).await?);
+            let sent = self.unless_reset(self.send_all(&pipeline));
+            answers.extend(within(self.timeout * PATIENCE, sent).await?);
         }
         Ok(answers)
     }
 
-    /// Lets go of all connections: the next call makes a new one.
+    /// Lets go of all connections, and of whoever waits for them: the next call makes a new one.
     pub(super) fn reset(&self) {
         self.connections().clear();
+        self.resets.send_modify(|resets| *resets = resets.wrapping_add(1));
+    }
+
+    async fn unless_reset<T>(
+        &self,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut resets = self.resets.subscribe();
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            _ = resets.changed() => Err(LinkError::GivenUp.into()),
+        }
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
@@ -187,6 +212,16 @@ async fn within<T>(
     answer: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(LinkError::Silent(timeout).into()))
+}
+
+/// The value has another type than it should have, or a script does not understand it.
+fn is_of_a_value(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| {
+        errors.first().is_some_and(|(_, error)| {
+            error.code() == "WRONGTYPE" || error.details().is_some_and(|text| text.contains("user_script"))
+        })
+    })
 }
 
 /// What failed first was a run that was applied in part.

@@ -39,7 +39,7 @@ use self::ends::{Extent, HoldEnd, HoldEnds};
 use self::health::Health;
 pub use self::identity::IdFile;
 use self::identity::Identity;
-use self::keeper::Tidings;
+use self::keeper::{CatchingUp, Tidings};
 use self::link::{Link, LinkError};
 use self::remembered::Remembered;
 use self::reserving::TimeSource;
@@ -101,9 +101,10 @@ pub fn client(
     };
     let mut info = redis::IntoConnectionInfo::into_connection_info(url.expose()).map_err(ClientError::Url)?;
     if let Some(path) = password {
-        let password = read("store.password_file", path)?;
+        let file = |source| ClientError::File { key: "store.password_file", path: path.to_owned(), source };
+        let password = std::fs::read_to_string(path).map_err(file)?;
         let settings = info.redis_settings().clone();
-        info = info.set_redis_settings(settings.set_password(String::from_utf8_lossy(&password).trim()));
+        info = info.set_redis_settings(settings.set_password(password.trim()));
     }
     let client = match ca {
         Some(path) => {
@@ -141,6 +142,8 @@ struct Inner {
     applied: Mutex<BTreeMap<(u32, u32), Mark>>,
     /// Up to where what is known of counters goes: what the server once had of them, it may have no more.
     booked: Mutex<BTreeMap<(u32, u32), Mark>>,
+    /// What it is to have again before calls are judged by it.
+    catching_up: Mutex<Option<CatchingUp>>,
     remembered: Remembered,
     identity: Identity,
     /// Held while a batch is applied, and while holds are made again.
@@ -174,6 +177,7 @@ impl Redis {
             epoch: AtomicU64::new(0),
             applied: Mutex::default(),
             booked: Mutex::default(),
+            catching_up: Mutex::default(),
             remembered: Remembered::default(),
             applying: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
@@ -191,6 +195,19 @@ impl Redis {
     ) -> Answer<'a, T> {
         Box::pin(async move {
             self.inner.here()?;
+            let result = work.await;
+            self.inner.remember(result.as_ref().err());
+            result
+        })
+    }
+
+    /// The same, for what is shipped.
+    fn shipping<'a, T: Send + 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            self.inner.here_to_ship()?;
             let result = work.await;
             self.inner.remember(result.as_ref().err());
             result
@@ -220,11 +237,15 @@ impl Inner {
         }
     }
 
+    /// The same for what is shipped: a server that is to catch up gets it.
+    fn here_to_ship(&self) -> Result<(), LinkError> {
+        if self.is_catching_up() { Ok(()) } else { self.here() }
+    }
+
     /// The first failure counts; whoever watches finds out more.
     fn remember(&self, error: Option<&StoreError>) {
-        if let Some(error @ StoreError::Unavailable(_)) = error
-            && !self.health.is_away()
-        {
+        let is_told = matches!(error, Some(StoreError::Unavailable(_) | StoreError::Older));
+        if let Some(error) = error.filter(|_| is_told && !self.health.is_away()) {
             self.health.failed(error);
         }
     }
@@ -249,11 +270,9 @@ impl Inner {
     }
 
     async fn reserve_there(self: &Arc<Self>, reservation: &Reservation<'_>) -> Result<Verdict, StoreError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
+        let turn = self.next_turn();
         let ends: Vec<Vec<HoldEnd>> = reservation.groups.iter().map(|ask| self.ends.of(ask.group)).collect();
         let command = reserving::reserve(reservation, turn, &ends, self.time);
-        self.hold_life_ms
-            .store(reserving::life_ms(reservation.now, reservation.lapses_at), Ordering::Relaxed);
         let mut unheard = Unheard { inner: self, reservation, turn, is_heard: false };
         let reply: Vec<String> = self.link.ask(&command, &self.health).await?;
         for (ask, ends) in reservation.groups.iter().zip(&ends) {
@@ -424,6 +443,7 @@ impl Store for Redis {
 
     fn renew_holds(&self, now: Timestamp, until: Timestamp) -> Answer<'_, ()> {
         self.inner.known.renew_holds(until);
+        self.inner.hold_life_ms.fetch_max(reserving::life_ms(now, until), Ordering::Relaxed);
         self.asking(self.inner.renew(now, until))
     }
 
@@ -444,11 +464,11 @@ impl Store for Redis {
     }
 
     fn apply(&self, batch: Arc<[Entry]>) -> Answer<'_, Vec<Booked>> {
-        self.asking(async move { self.inner.apply(&batch).await })
+        self.shipping(async move { self.inner.apply(&batch).await })
     }
 
     fn marks(&self) -> Answer<'_, Vec<Mark>> {
-        self.asking(async {
+        self.shipping(async {
             let marks = self.inner.marks().await?;
             self.inner.note_applied(marks.clone());
             Ok(marks.into_values().collect())
@@ -508,7 +528,8 @@ impl Store for Redis {
             self.inner.hold_life_ms.fetch_max(reserving::life_ms(now, until), Ordering::Relaxed);
             holds.iter().for_each(|held| self.inner.known.hold_again(held));
             self.inner.known.renew_holds(until);
-            self.inner.hold_all(holds).await
+            let turn = self.inner.next_turn();
+            self.inner.hold_all(holds, turn).await
         })
     }
 

@@ -102,6 +102,11 @@ fn a_batch_that_broke_off_is_applied_once_whatever_comes_with_it_again() {
     let moved = apply(&entries[1..350]).unwrap();
     assert_eq!(moved.iter().map(|moved| (moved.before, moved.after)).collect::<Vec<_>>(), [(80, 350)]);
     apply(&entries).unwrap();
+    runtime.block_on(async {
+        while store.state() != StoreState::Ok {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
     let standing = runtime.block_on(store.standings(&group, &asks, at(0))).unwrap()[0];
     assert_eq!((standing.booked, standing.held), (400, 0));
     let sums = runtime.block_on(store.rollups(RollupQuery::default())).unwrap();

@@ -141,12 +141,12 @@ impl ApiKey {
         (self.allow_models.is_empty() || any(&self.allow_models)) && !any(&self.deny_models)
     }
 
-    /// Whether an account may serve it. The simulator serves it only by binding or by its models' names.
+    /// Whether an account may serve it: one that it is bound to, else one of a family that it has the permission for.
     pub fn may_use(&self, family: Family, account: &AccountId) -> bool {
         if !self.accounts.is_empty() {
             return self.accounts.contains(account);
         }
-        self.permissions.is_empty() || family == Family::Simulator || self.permissions.contains(&family)
+        self.permissions.is_empty() || self.permissions.contains(&family)
     }
 }
 
@@ -222,6 +222,7 @@ mod tests {
         assert!(key().may_use(Family::Gemini, &one));
         let claude = ApiKey { permissions: vec![Family::Claude], ..key() };
         assert!(claude.may_use(Family::Claude, &one) && !claude.may_use(Family::Openai, &one));
+        assert!(!claude.may_use(Family::Simulator, &one), "the simulator is a family like the others");
         let bound = ApiKey { accounts: vec![one.clone()], ..key() };
         assert!(bound.may_use(Family::Openai, &one) && !bound.may_use(Family::Openai, &two));
     }

@@ -33,7 +33,10 @@ use crate::scheduler::{Ask, Candidate, NoAccount, Passed, Purpose, pick, rule_ou
 /// What a call came to.
 enum Delivery {
     Reply(Box<Reply>, Arc<AccountEntry>),
+    /// An upstream's error.
     Refusal(Refusal),
+    /// An upstream's error about a mistake of the client's own.
+    Mistake(Refusal),
 }
 
 /// Serves a call with the account that can, and gives the books to the reply.
@@ -72,6 +75,10 @@ pub(super) async fn run(
         }
         Ok(Delivery::Refusal(refusal)) => {
             settlement.failed(refusal.parts.status.as_u16());
+            Ok(passed_on(refusal))
+        }
+        Ok(Delivery::Mistake(refusal)) => {
+            settlement.refused(refusal.parts.status.as_u16());
             Ok(passed_on(refusal))
         }
         Err(error) => {
@@ -116,7 +123,7 @@ impl Run<'_> {
                     self.served(&entry, reply.first_byte_at);
                     return Ok(Delivery::Reply(reply, entry));
                 }
-                Attempted::Refused(refusal) => return Ok(Delivery::Refusal(refusal)),
+                Attempted::Refused(refusal) => return Ok(Delivery::Mistake(refusal)),
                 Attempted::Failed(fault) => {
                     settlement.attempt_failed(&entry, fault.may_have_worked);
                     account::learn(relay, &entry, self.purpose(&entry), &fault.outcome);

@@ -200,12 +200,21 @@ impl Settlement {
 
     /// The client is told an error. If it has left, nothing was used for it all the same.
     pub(super) fn failed(&mut self, status: u16) {
+        self.answered_without(status, End::Failed);
+    }
+
+    /// The client is told of a mistake of its own. If it has left, nothing was used for it all the same.
+    pub(super) fn refused(&mut self, status: u16) {
+        self.answered_without(status, End::Refused);
+    }
+
+    fn answered_without(&mut self, status: u16, end: End) {
         if self.is_abandoned() {
             return self.ask();
         }
         if let Some(book) = &mut self.book {
             book.closed.status = status;
-            book.closed.end = End::Failed;
+            book.closed.end = end;
         }
     }
 

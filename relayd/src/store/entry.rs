@@ -175,6 +175,9 @@ pub enum End {
     /// The daemon stopped before the end.
     #[n(5)]
     Aborted,
+    /// The upstream found a mistake of the client's own, and the client got to read it.
+    #[n(6)]
+    Refused,
 }
 
 impl End {
@@ -187,10 +190,11 @@ impl End {
             Self::Failed => "failed",
             Self::Orphaned => "orphaned",
             Self::Aborted => "aborted",
+            Self::Refused => "refused",
         }
     }
 
-    /// The client did not get what it asked for, and not because it went itself.
+    /// The client did not get what it asked for, and was not to blame for it.
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Truncated | Self::Failed | Self::Aborted)
     }

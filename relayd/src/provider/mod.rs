@@ -126,6 +126,19 @@ pub fn provider(kind: AccountKind) -> &'static dyn Provider {
     }
 }
 
+/// Whether a vendor's own API has a model, as far as its name tells.
+pub fn is_made_by(kind: AccountKind, name: &str) -> bool {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    match kind {
+        AccountKind::ClaudeConsole => starts(&["claude-"]),
+        AccountKind::OpenaiResponses => {
+            starts(&["gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-"]) && !name.contains('/')
+        }
+        AccountKind::GeminiApi => starts(&["gemini-", "gemma-"]),
+        AccountKind::AzureOpenai | AccountKind::Ccr | AccountKind::Simulator => false,
+    }
+}
+
 /// What an HTTP status says about an account, for vendors that mean by it what the standards say.
 pub fn outcome_by_status(reply: &ErrorReply<'_>) -> Outcome {
     let suspect = |failure| Outcome::Suspect { failure, fingerprint: reply.fingerprint };

@@ -131,13 +131,13 @@ impl Server {
                 discard(body, TELEMETRY_BYTES_MAX).await;
                 Ok(json(&serde_json::json!({"success": true})))
             }
-            Route::Models(protocol) => {
+            Route::Models(listing) => {
                 let key = self.authenticate(asked).await?;
-                Ok(models::list(&self.worker.relay, &key, protocol))
+                Ok(models::list(&self.worker.relay, &key, listing))
             }
-            Route::Model(protocol, id) => {
+            Route::Model(listing, id) => {
                 let key = self.authenticate(asked).await?;
-                models::one(&self.worker.relay, &key, protocol, &id)
+                models::one(&self.worker.relay, &key, listing, &id)
             }
             Route::KeyInfo(view) => {
                 let key = self.authenticate(asked).await?;

@@ -4,37 +4,39 @@
 use std::collections::BTreeSet;
 
 use http::{Response, StatusCode};
-use shared::domain::{Account, AccountKind, Protocol, Timestamp};
+use shared::domain::{Account, AccountKind, Timestamp};
 
 use super::error::ServerError;
 use super::reply;
+use super::router::Listing;
 use crate::directory::KeyEntry;
 use crate::protocol::MODEL_BYTES_MAX;
 use crate::protocol::models::{self, ListedModel};
+use crate::provider::is_made_by;
 use crate::relay::{Relay, ReplyBody};
 
 /// Names of the simulator's models (see its manual page).
 const SIMULATED: [&str; 4] = ["sim-echo", "sim-long", "sim-slow", "sim-tools"];
 
 /// The list, in a protocol's form.
-pub(super) fn list(relay: &Relay, key: &KeyEntry, protocol: Protocol) -> Response<ReplyBody> {
-    let names = reachable(relay, key);
+pub(super) fn list(relay: &Relay, key: &KeyEntry, listing: Listing) -> Response<ReplyBody> {
+    let names = reachable(relay, key, listing.only);
     let models: Vec<ListedModel<'_>> = names.iter().map(|name| listed(name)).collect();
-    reply(StatusCode::OK, models::model_list(protocol, &models))
+    reply(StatusCode::OK, models::model_list(listing.protocol, &models))
 }
 
 /// One model, in a protocol's form.
 pub(super) fn one(
     relay: &Relay,
     key: &KeyEntry,
-    protocol: Protocol,
+    listing: Listing,
     id: &str,
 ) -> Result<Response<ReplyBody>, ServerError> {
-    if !reachable(relay, key).contains(id) {
+    if !reachable(relay, key, listing.only).contains(id) {
         // A path has room for far more than a name.
         return Err(ServerError::NoModel(id[..id.floor_char_boundary(MODEL_BYTES_MAX)].to_owned()));
     }
-    Ok(reply(StatusCode::OK, models::single_model(protocol, &listed(id))))
+    Ok(reply(StatusCode::OK, models::single_model(listing.protocol, &listed(id))))
 }
 
 /// When a model came to be is the vendor's to know; clients want a time all the same.
@@ -42,13 +44,14 @@ const fn listed(id: &str) -> ListedModel<'_> {
     ListedModel { id, created_at: Timestamp::from_millis(0) }
 }
 
-fn reachable(relay: &Relay, key: &KeyEntry) -> BTreeSet<String> {
+fn reachable(relay: &Relay, key: &KeyEntry, only: Option<AccountKind>) -> BTreeSet<String> {
     let snapshot = relay.directory.snapshot();
     let prices = relay.directory.prices();
     let mut names = BTreeSet::new();
     for entry in snapshot.accounts() {
         let account = &entry.account;
-        if account.paused || !key.key.may_use(account.kind.family(), &account.id) {
+        let is_meant = only.is_none_or(|kind| kind == account.kind);
+        if !is_meant || account.paused || !key.key.may_use(account.kind.family(), &account.id) {
             continue;
         }
         names.extend(account.model_map.keys().cloned());
@@ -72,17 +75,4 @@ fn named<'a>(account: &'a Account, priced: impl Iterator<Item = &'a str>) -> Vec
         names.extend(priced.filter(|name| account.serves(name)).map(str::to_owned));
     }
     names
-}
-
-/// Whether a vendor's own API has a model, as far as its name tells.
-fn is_made_by(kind: AccountKind, name: &str) -> bool {
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-    match kind {
-        AccountKind::ClaudeConsole => starts(&["claude-"]),
-        AccountKind::OpenaiResponses => {
-            starts(&["gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-"]) && !name.contains('/')
-        }
-        AccountKind::GeminiApi => starts(&["gemini-", "gemma-"]),
-        AccountKind::AzureOpenai | AccountKind::Ccr | AccountKind::Simulator => false,
-    }
 }

@@ -14,10 +14,10 @@ use crate::relay::Target;
 pub enum Route {
     /// A call to relay.
     Relay(Target),
-    /// The models that the key can reach, in a protocol's form.
-    Models(Protocol),
+    /// The models that the key can reach.
+    Models(Listing),
     /// One of them.
-    Model(Protocol, String),
+    Model(Listing, String),
     /// What the key's owner may know of it.
     KeyInfo(OwnerView),
     /// Telemetry of a client: taken and thrown away.
@@ -26,6 +26,15 @@ pub enum Route {
     Health,
     /// A greeting: clients probe their base URL.
     Greeting,
+}
+
+/// Which models are asked about, and how they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The protocol's form.
+    pub protocol: Protocol,
+    /// The only kind of account whose models the path leads to.
+    pub only: Option<AccountKind>,
 }
 
 /// The forms in which key owners ask about their key.
@@ -136,7 +145,7 @@ fn find(segments: &[&str], headers: &HeaderMap) -> Option<Route> {
         ["openai" | "gemini" | "azure", "usage"] => Some(Route::KeyInfo(OwnerView::OpenaiUsage)),
         ["openai", rest @ ..] => openai(rest, None),
         ["azure", rest @ ..] => azure(rest),
-        ["gemini", "models"] => Some(Route::Models(Protocol::GenerateContent)),
+        ["gemini", "models"] => Some(Route::Models(listing(Protocol::GenerateContent, None))),
         ["gemini", rest @ ..] => gemini(rest),
         bare => anthropic(bare, headers).or_else(|| openai(bare, None)).or_else(|| gemini(bare)),
     }
@@ -146,12 +155,18 @@ fn relay(protocol: Protocol, operation: Operation) -> Route {
     Route::Relay(Target { protocol, operation, only: None, model: None, gemini: None })
 }
 
+const fn listing(protocol: Protocol, only: Option<AccountKind>) -> Listing {
+    Listing { protocol, only }
+}
+
 fn anthropic(segments: &[&str], headers: &HeaderMap) -> Option<Route> {
     Some(match segments {
         ["v1", "messages"] => relay(Protocol::Messages, Operation::Generate),
         ["v1", "messages", "count_tokens"] => relay(Protocol::Messages, Operation::CountTokens),
-        ["v1", "models"] => Route::Models(speaker(headers)),
-        ["v1", "models", id @ ..] if !id.is_empty() => Route::Model(speaker(headers), model(id)?),
+        ["v1", "models"] => Route::Models(listing(speaker(headers), None)),
+        ["v1", "models", id @ ..] if !id.is_empty() => {
+            Route::Model(listing(speaker(headers), None), model(id)?)
+        }
         ["v1", "key-info"] => Route::KeyInfo(OwnerView::KeyInfo),
         ["v1", "usage"] => Route::KeyInfo(OwnerView::Usage),
         ["v1", "me"] => Route::KeyInfo(OwnerView::Me),
@@ -188,9 +203,9 @@ fn openai(segments: &[&str], only: Option<AccountKind>) -> Option<Route> {
         ["chat", "completions"] => (Protocol::ChatCompletions, Operation::Generate),
         ["responses"] => (Protocol::Responses, Operation::Generate),
         ["embeddings"] => (Protocol::ChatCompletions, Operation::Embed),
-        ["models"] => return Some(Route::Models(Protocol::ChatCompletions)),
+        ["models"] => return Some(Route::Models(listing(Protocol::ChatCompletions, only))),
         ["models", id @ ..] if !id.is_empty() => {
-            return Some(Route::Model(Protocol::ChatCompletions, model(id)?));
+            return Some(Route::Model(listing(Protocol::ChatCompletions, only), model(id)?));
         }
         _ => return None,
     };
@@ -225,7 +240,7 @@ fn gemini(segments: &[&str]) -> Option<Route> {
         _ => return None,
     };
     let name = match rest {
-        ["models"] => return Some(Route::Models(Protocol::GenerateContent)),
+        ["models"] => return Some(Route::Models(listing(Protocol::GenerateContent, None))),
         ["models", name @ ..] if !name.is_empty() => name.join("/"),
         ["tunedModels", ..] => rest.join("/"),
         _ => return None,
@@ -233,7 +248,7 @@ fn gemini(segments: &[&str]) -> Option<Route> {
     let name = decode(&name);
     let name = name.strip_prefix("models/").unwrap_or(&name);
     let Some((model, name, operation)) = gemini_method(name) else {
-        return Some(Route::Model(Protocol::GenerateContent, name.to_owned()));
+        return Some(Route::Model(listing(Protocol::GenerateContent, None), name.to_owned()));
     };
     Some(Route::Relay(Target {
         protocol: Protocol::GenerateContent,
@@ -357,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_colon_names_a_method_only_where_it_is_one() {
-        let model = |protocol, name: &str| Ok(Route::Model(protocol, name.to_owned()));
+        let model = |protocol, name: &str| Ok(Route::Model(listing(protocol, None), name.to_owned()));
         for (path, protocol, name) in [
             ("/v1/models/ft:gpt-4o:org::id", Protocol::ChatCompletions, "ft:gpt-4o:org::id"),
             ("/v1/models/ft%3Agpt-4o:org::id", Protocol::ChatCompletions, "ft:gpt-4o:org::id"),
@@ -390,12 +405,26 @@ mod tests {
             (&["authorization"], Protocol::ChatCompletions),
             (&["authorization", "anthropic-version"], Protocol::Messages),
         ] {
-            assert_eq!(route(&Method::GET, "/v1/models", &headers(sent)), Ok(Route::Models(protocol)));
+            assert_eq!(
+                route(&Method::GET, "/v1/models", &headers(sent)),
+                Ok(Route::Models(listing(protocol, None)))
+            );
         }
         assert_eq!(
             at(&Method::GET, "/openai/v1/models/ft%3Agpt/x"),
-            Ok(Route::Model(Protocol::ChatCompletions, "ft:gpt/x".to_owned()))
+            Ok(Route::Model(listing(Protocol::ChatCompletions, None), "ft:gpt/x".to_owned()))
         );
+        let azure = Some(AccountKind::AzureOpenai);
+        for (path, route) in [
+            ("/azure/models", Route::Models(listing(Protocol::ChatCompletions, azure))),
+            (
+                "/azure/openai/models/gpt-5",
+                Route::Model(listing(Protocol::ChatCompletions, azure), "gpt-5".to_owned()),
+            ),
+            ("/openai/models", Route::Models(listing(Protocol::ChatCompletions, None))),
+        ] {
+            assert_eq!(at(&Method::GET, path), Ok(route), "{path}");
+        }
     }
 
     #[test]

@@ -86,6 +86,35 @@ async fn without_a_protocol_the_native_one_of_the_serving_account_is_assumed() {
     assert!(printed.starts_with("served by openai, asked in responses, which is assumed"), "{printed}");
 }
 
+/// A question about a model is not answered about another protocol because the accounts at home with it are down.
+#[tokio::test]
+async fn accounts_that_are_down_are_told_so_whatever_the_protocol() {
+    let rig = Rig::start().await;
+    let data = rig.daemon.data();
+    rig.upstream.script(|seen| match seen.account.as_str() {
+        "claude" => Reply::error(Protocol::Messages, 429, &[("retry-after", "500")]),
+        _ => answer(seen),
+    });
+    rig.client.call(&Call::new(Protocol::Messages, "claude-x")).await.expect(429);
+    let told = explained(data, "everything", "claude-x", &[]);
+    assert_eq!((&told["protocol"], &told["assumed"]), (&json!("messages"), &json!(true)), "{told}");
+    assert!(reason(&told, "claude").starts_with("limited until"), "{told}");
+    assert_eq!(reason(&told, "openai"), "does not speak messages");
+    assert_eq!(told["served_in"], json!(["chat_completions", "responses", "generate_content"]));
+    let printed = run(data, &["explain", "--key", "everything", "--model", "claude-x"]);
+    assert!(printed.starts_with("no account can serve it, asked in messages"), "{printed}");
+    // Also where another protocol is asked about.
+    let told = explained(data, "everything", "claude-x", &["--protocol", "responses"]);
+    assert!(reason(&told, "claude").starts_with("does not speak responses; limited until"), "{told}");
+    run(data, &["account", "pause", "claude"]);
+    let told = explained(data, "everything", "claude-x", &["--protocol", "responses"]);
+    assert_eq!(reason(&told, "claude"), "does not speak responses; paused");
+    // Without them at all, the protocol is that of whoever would serve it.
+    run(data, &["account", "remove", "claude", "--yes"]);
+    let told = explained(data, "everything", "claude-x", &[]);
+    assert_ne!(told["chosen"], Value::Null, "{told}");
+}
+
 #[tokio::test]
 async fn accounts_are_told_in_the_order_of_their_turn() {
     let rig = Rig::bare(Setup::default()).await;

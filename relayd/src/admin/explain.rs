@@ -8,7 +8,8 @@ use shared::domain::{ApiKey, Operation, Protocol, Timestamp};
 
 use super::{Admin, AdminError};
 use crate::directory::{AccountEntry, LimitSet};
-use crate::scheduler::{Ask, Candidate, Passed, Rank, RuledOut, rank, rule_out};
+use crate::provider::is_made_by;
+use crate::scheduler::{Ask, Candidate, Cooling, Health, Passed, Rank, RuledOut, rank, rule_out};
 use crate::store::StoreError;
 
 impl Admin {
@@ -88,6 +89,7 @@ struct Turn<'a> {
     candidate: Candidate<'a>,
     ruled_out: Option<RuledOut>,
     spent: Option<&'a str>,
+    now: Timestamp,
 }
 
 impl Question<'_> {
@@ -111,26 +113,49 @@ impl Question<'_> {
                 let seen = entry.candidate(Operation::Generate, ask.protocol, ask.model);
                 let (speaks, passed) = (seen.speaks || protocol.is_none(), spent.map(|_| Passed::Full));
                 let candidate = Candidate { speaks, passed, ..seen };
-                Turn { entry, candidate, ruled_out: rule_out(&candidate, &ask), spent }
+                Turn { entry, candidate, ruled_out: rule_out(&candidate, &ask), spent, now: self.now }
             })
             .collect();
         turns.sort_by_key(Turn::order);
         turns
     }
 
-    /// The protocol that the account which would serve the call speaks first. When none would, that of the one
-    /// which came closest to it.
+    /// The protocol that the account speaks first which would serve the call if none rested or were paused: of
+    /// several the one that the model is at home with, else the first by rank. A question is not answered about
+    /// another protocol because those accounts are down.
     fn native(&self) -> Protocol {
         let turns = self.turns(None);
-        let serving = turns.first().filter(|turn| turn.ruled_out != Some(RuledOut::OtherModel));
-        let spoken = serving.and_then(|turn| turn.entry.provider.speaks(Operation::Generate).first());
+        let serving = turns.iter().filter(|turn| turn.ruled_out != Some(RuledOut::OtherModel));
+        let first =
+            serving.min_by_key(|turn| (turn.is_shut(), !self.is_at_home(turn), rank(&turn.candidate)));
+        let spoken = first.and_then(|turn| turn.entry.provider.speaks(Operation::Generate).first());
         spoken.copied().unwrap_or(Protocol::Messages)
+    }
+
+    /// Whether the account is there for the model, and does not just take any.
+    fn is_at_home(&self, turn: &Turn<'_>) -> bool {
+        let account = turn.candidate.account;
+        let is_named = !account.models.is_empty() || account.model_map.contains_key(self.model);
+        is_named || is_made_by(account.kind, self.model)
     }
 }
 
 impl Turn<'_> {
     fn is_usable(&self) -> bool {
         self.ruled_out.is_none()
+    }
+
+    /// Neither time nor the operator's resuming it would make it serve the call.
+    const fn is_shut(&self) -> bool {
+        matches!(
+            self.ruled_out,
+            Some(
+                RuledOut::NotPermitted
+                    | RuledOut::OtherProtocol
+                    | RuledOut::OtherRoute
+                    | RuledOut::OtherModel
+            )
+        )
     }
 
     /// The usable ones by rank, then those whose time will come, then the others by reason.
@@ -161,21 +186,41 @@ impl Turn<'_> {
             None if is_refused => format!("not asked, as the key is refused: {order}"),
             None if is_chosen => format!("chosen: {order}"),
             None => format!("could serve it, comes later: {order}"),
-            Some(RuledOut::NotPermitted) => "the key may not use this account".to_owned(),
-            Some(RuledOut::OtherRoute) => "the client's path leads elsewhere".to_owned(),
-            Some(RuledOut::OtherModel) => "does not serve this model".to_owned(),
-            Some(RuledOut::OtherProtocol) => format!("does not speak {}", protocol.name()),
-            Some(RuledOut::Paused) => "paused".to_owned(),
-            Some(RuledOut::Cooling(cooling)) => {
-                let cause =
-                    health.last().map_or(String::new(), |last| format!(": {}", last.cause.describe()));
-                format!("{} until {}{cause}", cooling.ailment.name(), cooling.until)
-            }
+            Some(RuledOut::NotPermitted) => self.beside("the key may not use this account"),
+            Some(RuledOut::OtherRoute) => self.beside("the client's path leads elsewhere"),
+            Some(RuledOut::OtherModel) => self.beside("does not serve this model"),
+            Some(RuledOut::OtherProtocol) => self.beside(&format!("does not speak {}", protocol.name())),
+            Some(RuledOut::Paused) => PAUSED.to_owned(),
+            Some(RuledOut::Cooling(cooling)) => rest(cooling, health),
             Some(RuledOut::Passed(_) | RuledOut::Crowded(_)) => {
-                self.spent.map_or("passed over".to_owned(), |spent| format!("no room: {spent}"))
+                self.spent.map_or("passed over".to_owned(), no_room)
             }
         }
     }
+
+    /// Why an account has nothing to do with the call, and how it is besides: it may be the one that was expected.
+    fn beside(&self, reason: &str) -> String {
+        let Candidate { account, health, .. } = self.candidate;
+        match (health.cooling(self.now), self.spent) {
+            _ if account.paused => format!("{reason}; {PAUSED}"),
+            (Some(cooling), _) => format!("{reason}; {}", rest(cooling, health)),
+            (None, Some(spent)) => format!("{reason}; {}", no_room(spent)),
+            (None, None) => reason.to_owned(),
+        }
+    }
+}
+
+const PAUSED: &str = "paused";
+
+/// That a limit of an account is used up.
+fn no_room(spent: &str) -> String {
+    format!("no room: {spent}")
+}
+
+/// What an account rests for, and how long.
+fn rest(cooling: Cooling, health: Health) -> String {
+    let cause = health.last().map_or(String::new(), |last| format!(": {}", last.cause.describe()));
+    format!("{} until {}{cause}", cooling.ailment.name(), cooling.until)
 }
 
 fn refused(key: &ApiKey, model: &str, now: Timestamp) -> Option<String> {

@@ -98,6 +98,7 @@ fn files_that_are_named_are_looked_at() {
     let (short, open) = (write("short.key", "abcd"), write("open.key", &"ab".repeat(32)));
     std::fs::set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
     let (ca, sealing) = ("RELAYD__UPSTREAM__EXTRA_CA", "RELAYD__SECRETS__SEALING_KEY_FILE");
+    let log = "RELAYD__LOG__FILE";
     for (variable, value, told) in [
         (ca, authority, None),
         (ca, path("no.pem"), Some("no.pem holds no certificate that can be read: No such file")),
@@ -109,6 +110,9 @@ fn files_that_are_named_are_looked_at() {
         (sealing, short, Some("short.key holds no sealing key")),
         (sealing, open, Some("open.key can be read by others")),
         (sealing, path(""), Some("cannot be read")),
+        (log, path("relayd.log"), None),
+        (log, path("nowhere/relayd.log"), Some("nowhere/relayd.log cannot be written: No such file")),
+        (log, path(""), Some("cannot be written: Is a directory")),
     ] {
         let output = check(None, &[(variable, &value)]);
         match told {

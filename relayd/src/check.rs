@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::config::{Config, StoreUrl};
 use crate::keyfile::{self, KeyFileError};
+use crate::logging::{self, LogError};
 use crate::store::redis;
 use crate::upstream::{self, TlsError};
 
@@ -19,11 +20,16 @@ pub enum CheckError {
     /// There is no sealing key where it should be.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
+    /// Nothing could be logged.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
-/// Reads the certificates, the store's password and the sealing key. A data folder that is not there yet lacks nothing; without one, only
+/// Reads the certificates, the store's password and the sealing key, and looks whether the log file can be written. A
+/// data folder that is not there yet lacks nothing; without one, only
 /// what the configuration names is looked at.
 pub fn check(config: &Config, data: Option<&Path>) -> Result<(), CheckError> {
+    config.log.file().map_or(Ok(()), logging::check)?;
     upstream::Shared::load(&config.upstream.extra_ca)?;
     let store = &config.store;
     if let StoreUrl::Redis(url) = &store.url {

@@ -67,6 +67,23 @@ pub fn start(settings: &Settings) -> Result<WorkerGuard, LogError> {
     started.map(|()| guard).map_err(|_| LogError::Twice)
 }
 
+/// Whether a log file could be written. Nothing is made and nothing is written.
+///
+/// # Errors
+///
+/// It could not, or its folder is not there.
+pub fn check(path: &Path) -> Result<(), LogError> {
+    let failed = |source| LogError::File { path: path.to_owned(), source };
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(drop).map_err(failed),
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(folder, access).map_err(|error| failed(error.into()))?;
+    if folder.is_dir() { Ok(()) } else { Err(failed(io::ErrorKind::NotADirectory.into())) }
+}
+
 fn non_blocking<W: Write + Send + 'static>(writer: W) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().buffered_lines_limit(4_096).lossy(true).thread_name("log").finish(writer)
 }
@@ -133,6 +150,20 @@ fn append(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_could_not_be_written_is_found_without_making_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relayd.log");
+        check(&path).unwrap();
+        assert!(!path.exists());
+        std::fs::write(&path, "line\n").unwrap();
+        check(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
+        for wrong in [folder.path().to_owned(), path.join("log"), folder.path().join("nowhere/log")] {
+            assert!(matches!(check(&wrong), Err(LogError::File { .. })), "{}", wrong.display());
+        }
+    }
 
     #[test]
     fn files_are_rotated_by_size_and_count() {

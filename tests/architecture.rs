@@ -89,14 +89,13 @@ const IMPORTS: [(&str, &[&str]); 24] = [
 ];
 
 /// What the parts of `relayctl` may import besides themselves: one row rests on those above it.
-const CONTROL_PARTS: [(&str, &[&str]); 17] = [
+const CONTROL_PARTS: [(&str, &[&str]); 16] = [
     ("format", &[]),
     ("when", &[]),
     ("args", &[]),
     ("place", &[]),
     ("client", &[]),
     ("process", &[]),
-    ("names", &["client"]),
     ("failure", &["client", "format"]),
     ("output", &["failure", "format"]),
     ("prompt", &["failure"]),

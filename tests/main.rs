@@ -81,4 +81,6 @@ mod strict;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod told;
+#[cfg(test)]
 mod upstream;

@@ -20,6 +20,7 @@ pub(crate) fn table(accounts: &[AccountView], look: &Look) -> String {
         "????>open",
         "???~limits",
         "????last used",
+        "???last failure",
         "?~why",
     ];
     let mut grid = Grid::new(look, &columns);
@@ -36,6 +37,7 @@ pub(crate) fn table(accounts: &[AccountView], look: &Look) -> String {
                 .last_used_at
                 .map_or_else(|| "never".to_owned(), |at| format::seen_from(look.now, at))
                 .into(),
+            last_failure(account, look).into(),
             why(account, look).into(),
         ]);
     }
@@ -54,13 +56,29 @@ pub(crate) fn state(account: &AccountView) -> Cell {
 
 /// What ails an account, since when, and until when; an account that does not rest has nothing.
 pub(crate) fn why(account: &AccountView, look: &Look) -> String {
-    let Some(until) = account.health.until else { return NOTHING.to_owned() };
-    format!("{}, tried again {}", last_failure(account, look), format::seen_from(look.now, until))
+    let health = &account.health;
+    let Some(until) = health.until else { return NOTHING.to_owned() };
+    let since = health.since.map(|since| format::seen_from(look.now, since));
+    let parts: Vec<String> = [health.cause.clone(), since].into_iter().flatten().collect();
+    format!(
+        "{}, tried again {}",
+        format::list(&parts, "something ails it"),
+        format::seen_from(look.now, until)
+    )
 }
 
-/// What went wrong last, and when; it may be long over.
-pub(crate) fn last_failure(account: &AccountView, look: &Look) -> String {
-    let since = account.health.since.map(|since| format::seen_from(look.now, since));
-    let parts: Vec<String> = [account.health.cause.clone(), since].into_iter().flatten().collect();
-    format::list(&parts, NOTHING)
+/// What went wrong last in short, and when; it may be long over, or nothing to rest for.
+fn last_failure(account: &AccountView, look: &Look) -> String {
+    let Some(failure) = &account.health.last_failure else { return NOTHING.to_owned() };
+    let when = format::seen_from(look.now, failure.at);
+    match failure.status {
+        Some(status) => format!("{status}, {when}"),
+        None => when,
+    }
+}
+
+/// What went wrong last in full.
+pub(crate) fn failure(account: &AccountView, look: &Look) -> String {
+    let Some(failure) = &account.health.last_failure else { return NOTHING.to_owned() };
+    format!("{}, {}", failure.cause, look.at(failure.at))
 }

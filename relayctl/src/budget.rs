@@ -23,7 +23,7 @@ pub(crate) enum LimitCommand {
         #[arg(long = "limit", value_name = "LIMIT", required = true)]
         limits: Vec<Limit>,
     },
-    /// Take all shared limits away
+    /// Take away all limits that an owner's keys share, or all keys
     Clear {
         #[command(flatten)]
         holder: HolderArgs,
@@ -34,10 +34,10 @@ pub(crate) enum LimitCommand {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("holder").required(true))]
 pub(crate) struct HolderArgs {
-    /// All keys with this owner together
+    /// The keys with this owner, all together
     #[arg(long, group = "holder", value_name = "NAME", value_parser = args::text)]
     owner: Option<String>,
-    /// All keys together
+    /// All keys together, whoever owns them; what an owner's keys share is not meant
     #[arg(long, group = "holder")]
     all: bool,
 }
@@ -66,7 +66,14 @@ pub(crate) async fn run(ctl: &Ctl, command: LimitCommand) -> Result<(), Failure>
         }
         LimitCommand::Clear { holder } => {
             let holder = holder.holder();
-            ctl.prompt.confirm(&format!("take away the limits of {}", name(&holder)))?;
+            let shared = client.call(&ListLimits {}).await?;
+            if !shared.iter().any(|view| view.holder == holder) {
+                return Err(Failure::bad_news(
+                    format!("{} share no limits", keys_of(&holder)),
+                    "`relayctl limit list` shows all limits that keys share",
+                ));
+            }
+            ctl.prompt.confirm(&format!("take away the limits that {} share", keys_of(&holder)))?;
             let call = SetLimits { holder, limits: Vec::new() };
             out.print(&client.call(&call).await?, cleared)
         }
@@ -77,6 +84,13 @@ pub(crate) async fn run(ctl: &Ctl, command: LimitCommand) -> Result<(), Failure>
 pub(crate) async fn events(ctl: &Ctl, args: EventsArgs) -> Result<(), Failure> {
     let call = ListEvents { limit: args.limit };
     ctl.out.print(&*ctl.client.call(&call).await?, events_table)
+}
+
+fn keys_of(holder: &LimitHolder) -> String {
+    match holder {
+        LimitHolder::Owner(owner) => format!("the keys of owner {owner}"),
+        LimitHolder::All => "all keys".to_owned(),
+    }
 }
 
 fn name(holder: &LimitHolder) -> String {
@@ -90,14 +104,14 @@ fn table(views: &[LimitsView], look: &Look) -> String {
     if views.is_empty() {
         return "keys share no limits; `relayctl limit set` gives them some".to_owned();
     }
-    let mut grid = Grid::new(look, &["of", "?>keys", "??~limit", "~standing"]);
+    let mut grid = Grid::new(look, &["~of", "?>keys", "~limit", "~standing"]);
     for view in views {
         for limit in &view.limits {
             grid.row([
                 name(&view.holder).into(),
                 format::count(view.keys).into(),
                 limit.limit.to_string().into(),
-                limits::standing(limit, look),
+                limits::used(limit, look),
             ]);
         }
     }
@@ -112,7 +126,7 @@ fn record(view: &LimitsView, look: &Look) -> String {
 }
 
 fn cleared(view: &LimitsView, _: &Look) -> String {
-    format::plain(&format!("{} share no limits any more", name(&view.holder)))
+    format::plain(&format!("{} share no limits any more", keys_of(&view.holder)))
 }
 
 fn events_table(events: &[BudgetEvent], look: &Look) -> String {
@@ -160,7 +174,7 @@ mod tests {
         assert!(text.contains("owner Alice") && text.contains("$1.50 used"), "{text}");
         let team = LimitHolder::Owner("platform-engineering".to_owned());
         let long = [view(team, &["$500 per month from day 15 at 06:00 in Europe/Berlin on claude-opus-*"])];
-        fits(|look| table(&long, look), &["claude-opus-*:", "Europe/Berlin"]);
+        fits(|look| table(&long, look), &["claude-opus-*", "Europe/Berlin"]);
         assert!(table(&[], &PIPE).contains("limit set"));
         assert!(cleared(&view(LimitHolder::All, &[]), &PIPE).contains("share no limits any more"));
     }

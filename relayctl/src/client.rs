@@ -22,6 +22,9 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
+    /// Nothing says where a daemon could be: the daemon itself says the same then.
+    #[error("there is no home folder to keep data in; name one with --data")]
+    Nowhere,
     /// Nobody listens there.
     #[error(
         "no relayd answers at {}; start it with `relayd`, or say where it is with --socket or --data",
@@ -67,18 +70,18 @@ pub(crate) enum ClientError {
 /// Calls the daemon that listens at one socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    socket: PathBuf,
+    socket: Option<PathBuf>,
 }
 
 impl Client {
     /// Names the socket; nothing is opened yet.
-    pub(crate) fn new(socket: PathBuf) -> Self {
+    pub(crate) fn new(socket: Option<PathBuf>) -> Self {
         Self { socket }
     }
 
-    /// The socket that calls go to.
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
+    /// The socket that calls go to, if there is any.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 
     /// Makes a call and reads its reply.
@@ -153,10 +156,11 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let connected = timeout(CONNECT_WITHIN, UnixStream::connect(&self.socket)).await;
+        let socket = self.socket().ok_or(ClientError::Nowhere)?;
+        let connected = timeout(CONNECT_WITHIN, UnixStream::connect(socket)).await;
         let connected = connected.map_err(|_| ClientError::TooLate(CONNECT_WITHIN))?;
         connected.map_err(|source| {
-            let socket = self.socket.clone();
+            let socket = socket.to_owned();
             match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAnswer(socket),
                 io::ErrorKind::PermissionDenied => ClientError::Denied(socket),

@@ -49,8 +49,8 @@ fn check(ctl: &Ctl, file: Option<PathBuf>) -> Result<(), Failure> {
     if let Some(file) = &file {
         command.arg("--config").arg(file);
     }
-    if ctl.place.data_is_named {
-        command.arg("--data").arg(&ctl.place.data);
+    if let Some(data) = ctl.place.data.as_deref().filter(|_| ctl.place.data_is_named) {
+        command.arg("--data").arg(data);
     }
     let output = command.output().with_context(|| format!("cannot run {}", program.display()))?;
     if !output.status.success() {

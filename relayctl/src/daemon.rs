@@ -50,10 +50,7 @@ fn status_text(status: &StatusView, look: &Look) -> String {
     let store_text = format!("{}, {}", store.engine, store.state);
     let mut grid = Grid::bare(look);
     grid.pair("relayd", format!("{} on {}, process {}", status.version, status.node, status.pid))
-        .pair(
-            "started",
-            format!("{} ({})", status.started_at, format::seen_from(look.now, status.started_at)),
-        )
+        .pair("started", look.at(status.started_at))
         .pair("listens on", format::list(&status.listen, "nothing"))
         .pair("data folder", status.data.as_str())
         .pair("store", Cell::toned(store_text, if is_well { Tone::Good } else { Tone::Bad }))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use shared::admin::{CreateKey, CreatedKey, DeleteKey, KeyView, ListKeys, ShowKey, UpdateKey};
+use shared::admin::{BoundAccount, CreateKey, CreatedKey, DeleteKey, KeyView, ListKeys, ShowKey, UpdateKey};
 use shared::domain::key::UsageMode;
 use shared::domain::{Family, Glob, KeyQueue, Limit, Multiplier, OnDisconnect, Timestamp};
 
@@ -12,7 +12,6 @@ use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
 use crate::limits::{self, LimitArgs};
-use crate::names::Names;
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::{Length, When};
 
@@ -144,34 +143,30 @@ enum KeyField {
 pub(crate) async fn run(ctl: &Ctl, command: KeyCommand) -> Result<(), Failure> {
     let (client, out) = (&ctl.client, &ctl.out);
     match command {
-        KeyCommand::Create(args) => out.print(&client.call(&args.call(out.now())).await?, created),
+        KeyCommand::Create(args) => create(ctl, *args).await,
         KeyCommand::List { deleted } => {
             let keys = client.call(&ListKeys { deleted }).await?;
-            let names = names(ctl, &keys).await?;
-            out.print(&*keys, |keys, look| table(keys, &names, look))
+            out.print(&*keys, |keys, look| table(keys, deleted, look))
         }
-        KeyCommand::Show(KeyName { key }) => show(ctl, client.call(&ShowKey { key }).await?).await,
-        KeyCommand::Update(args) => show(ctl, client.call(&args.call(out.now())?).await?).await,
+        KeyCommand::Show(KeyName { key }) => out.print(&client.call(&ShowKey { key }).await?, record),
+        KeyCommand::Update(args) => out.print(&client.call(&args.call(out.now())?).await?, record),
         KeyCommand::Enable(KeyName { key }) => out.print(&client.call(&switch(key, false)).await?, line),
         KeyCommand::Disable(KeyName { key }) => out.print(&client.call(&switch(key, true)).await?, line),
         KeyCommand::Delete(KeyName { key }) => {
-            ctl.prompt.confirm(&format!("delete the key {key} for good"))?;
-            out.print(&client.call(&DeleteKey { key }).await?, line)
+            let key = client.call(&ShowKey { key }).await?;
+            ctl.prompt.confirm(&format!("delete the key {} ({}) for good", key.name, key.id))?;
+            out.print(&client.call(&DeleteKey { key: key.id.to_string() }).await?, line)
         }
     }
 }
 
-async fn show(ctl: &Ctl, key: KeyView) -> Result<(), Failure> {
-    let names = names(ctl, std::slice::from_ref(&key)).await?;
-    ctl.out.print(&key, |key, look| record(key, &names, look))
-}
-
-/// The names of the accounts that keys are bound to, where a person will read them.
-async fn names(ctl: &Ctl, keys: &[KeyView]) -> Result<Names, Failure> {
-    if ctl.out.is_json() || keys.iter().all(|key| key.accounts.is_empty()) {
-        return Ok(Names::default());
-    }
-    Ok(Names::of_accounts(&ctl.client).await?)
+/// The key alone is the answer, so that a script can take it; what a person should know stands beside it.
+async fn create(ctl: &Ctl, args: CreateArgs) -> Result<(), Failure> {
+    let created = ctl.client.call(&args.call(ctl.out.now())).await?;
+    ctl.out.print(&created, |created, _| created.key.expose().to_owned())?;
+    let CreatedKey { id, name, .. } = created;
+    ctl.out.remark(&format!("This is the key {name:?} ({id}). It is not shown again: store it now."));
+    Ok(())
 }
 
 impl CreateArgs {
@@ -233,43 +228,38 @@ fn switch(key: String, disabled: bool) -> UpdateKey {
     UpdateKey { key, disabled: Some(disabled), ..UpdateKey::default() }
 }
 
-fn created(key: &CreatedKey, _: &Look) -> String {
-    format!(
-        "{}\n\nThis is the key {:?} ({}). It is not shown again: store it now.",
-        key.key.expose(),
-        key.name,
-        key.id
-    )
-}
-
 /// One sentence about a key that was switched or deleted.
 fn line(key: &KeyView, _: &Look) -> String {
     format::plain(&format!("key {} ({}) is {}", key.name, key.id, key.state))
 }
 
-fn table(keys: &[KeyView], names: &Names, look: &Look) -> String {
+/// With deleted keys among them, their end is what counts.
+fn table(keys: &[KeyView], has_deleted: bool, look: &Look) -> String {
     if keys.is_empty() {
         return "no keys yet; `relayctl key create NAME` makes one".to_owned();
     }
     let columns =
         ["name", "?key", "state", "????owner", "??~served by", "??~limits", "???expires", "?????created"];
-    let mut grid = Grid::new(look, &columns);
+    let more = if has_deleted { &["?deleted"][..] } else { &[] };
+    let mut grid = Grid::new(look, &[&columns, more].concat());
     for key in keys {
-        grid.row([
+        let deleted = key.deleted_at.map_or_else(|| NOTHING.to_owned(), |at| format::seen_from(look.now, at));
+        let cells = [
             key.name.as_str().into(),
             key.hint.as_str().into(),
             state(key),
             key.owner.as_deref().unwrap_or(NOTHING).into(),
-            serves(key, names).into(),
+            serves(key).into(),
             limits::cell(&key.limits).into(),
             end(key, look).into(),
             format::seen_from(look.now, key.created_at).into(),
-        ]);
+        ];
+        grid.row(cells.into_iter().chain(has_deleted.then(|| deleted.into())));
     }
     grid.text()
 }
 
-fn record(key: &KeyView, names: &Names, look: &Look) -> String {
+fn record(key: &KeyView, look: &Look) -> String {
     let mut grid = Grid::bare(look);
     grid.pair("name", key.name.as_str())
         .pair("id", key.id.as_str())
@@ -279,27 +269,36 @@ fn record(key: &KeyView, names: &Names, look: &Look) -> String {
         .pair("permissions", format::list(&families(key), "all"))
         .pair("models", format::list(&key.allow_models, "all"))
         .pair("denied models", format::list(&key.deny_models, "none"))
-        .pair("accounts", format::list(&bound(key, names), "the pool"))
+        .pair("accounts", format::list(&bound(key), "the pool"))
         .pair("usage", if key.usage == UsageMode::Inject { "inject" } else { "estimate" })
         .pair("queue", key.queue.map_or_else(|| "as configured".to_owned(), |queue| queue.to_string()))
         .pair("on disconnect", key.on_disconnect.map_or("as configured", OnDisconnect::name))
         .pair("rates", format::list(&rates(key), "1"))
-        .pair("expires", end(key, look))
-        .pair("created", format!("{} ({})", key.created_at, format::seen_from(look.now, key.created_at)));
+        .pair("expires", key.expires_at.map_or_else(|| end(key, look), |at| look.at(at)))
+        .pair("last used", key.last_used_at.map_or_else(|| "never".to_owned(), |at| look.at(at)))
+        .pair("created", look.at(key.created_at));
+    if let Some(at) = key.deleted_at {
+        grid.pair("deleted", look.at(at));
+    }
     limits::add_rows(&mut grid, &key.limits, look);
     grid.text()
 }
 
 /// Who serves a key: the accounts that it is bound to, whatever their family, else the families that it may use.
-fn serves(key: &KeyView, names: &Names) -> String {
-    match bound(key, names).as_slice() {
+fn serves(key: &KeyView) -> String {
+    match bound(key).as_slice() {
         [] => format::list(&families(key), "all"),
         accounts => format!("only {}", format::list(accounts, "")),
     }
 }
 
-fn bound(key: &KeyView, names: &Names) -> Vec<String> {
-    key.accounts.iter().map(|account| names.of(account.as_str())).collect()
+/// The accounts that a key is bound to. One that was removed says so: it serves nothing any more.
+fn bound(key: &KeyView) -> Vec<String> {
+    let told = |account: &BoundAccount| match account.removed {
+        true => format!("{} (removed)", account.name),
+        false => account.name.clone(),
+    };
+    key.bound.iter().map(told).collect()
 }
 
 fn families(key: &KeyView) -> Vec<&'static str> {
@@ -321,6 +320,8 @@ fn state(key: &KeyView) -> Cell {
 
 fn end(key: &KeyView, look: &Look) -> String {
     match (key.expires_at, key.valid_s_from_first_use) {
+        // Its life is over, whatever it was to be.
+        _ if key.deleted_at.is_some() => NOTHING.to_owned(),
         (Some(end), _) => format::seen_from(look.now, end),
         (None, Some(seconds)) => {
             format!("{} after the first use", format::length(Duration::from_secs(seconds)))
@@ -359,6 +360,7 @@ mod tests {
             allow_models: Vec::new(),
             deny_models: Vec::new(),
             accounts: Vec::new(),
+            bound: Vec::new(),
             limits: vec![
                 limit("4 concurrent", 0, 4, None),
                 limit("60 requests per minute", 1_200, 1, Some(PIPE.now.after(Duration::from_secs(30)))),
@@ -370,6 +372,8 @@ mod tests {
             expires_at: None,
             valid_s_from_first_use: Some(86_400 * 30),
             created_at: PIPE.now,
+            deleted_at: None,
+            last_used_at: None,
         }
     }
 
@@ -441,7 +445,7 @@ mod tests {
 
     #[test]
     fn keys_are_shown_with_what_is_used_of_their_limits() {
-        let text = record(&view(), &Names::default(), &PIPE);
+        let text = record(&view(), &PIPE);
         for part in [
             "4 concurrent: 4 open",
             "60 requests per minute: 1,200 used, 1 open, resets in 30 s",
@@ -452,22 +456,44 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
-        fits(|look| table(&[view()], &Names::default(), look), &["alice", "cr_abab…ab", "active"]);
+        fits(|look| table(&[view()], false, look), &["alice", "cr_abab…ab", "active"]);
         assert!(
-            table(&[view()], &Names::default(), &PIPE).starts_with("NAME   KEY"),
+            table(&[view()], false, &PIPE).starts_with("NAME   KEY"),
             "{}",
-            table(&[view()], &Names::default(), &PIPE)
+            table(&[view()], false, &PIPE)
         );
-        assert!(table(&[], &Names::default(), &PIPE).contains("`relayctl key create NAME`"));
+        assert!(table(&[], false, &PIPE).contains("`relayctl key create NAME`"));
     }
 
     #[test]
     fn bound_keys_name_their_accounts() {
-        let key = KeyView { accounts: vec!["acc_1".into(), "acc_2".into()], ..view() };
-        let names = Names::from_iter([("acc_1".to_owned(), "main".to_owned())]);
-        let text = table(std::slice::from_ref(&key), &names, &PIPE);
-        assert!(text.contains("only main, acc_2") && !text.contains("claude"), "{text}");
-        assert!(record(&key, &names, &PIPE).contains("accounts       main, acc_2"));
-        assert!(table(&[view()], &names, &PIPE).contains("  claude  "));
+        let account =
+            |id: &str, name: &str, removed| BoundAccount { id: id.into(), name: name.to_owned(), removed };
+        let bound = vec![account("acc_1", "main", false), account("acc_2", "old", true)];
+        let key = KeyView { accounts: vec!["acc_1".into(), "acc_2".into()], bound, ..view() };
+        let text = table(std::slice::from_ref(&key), false, &PIPE);
+        assert!(text.contains("only main, old (removed)") && !text.contains("claude"), "{text}");
+        assert!(record(&key, &PIPE).contains("accounts       main, old (removed)"));
+        assert!(table(&[view()], false, &PIPE).contains("  claude  "));
+    }
+
+    #[test]
+    fn times_are_told_exactly_and_deleted_keys_with_theirs() {
+        let at = Timestamp::from_millis;
+        let key = KeyView {
+            expires_at: Some(at(1_795_000_000_000 + 86_400_000)),
+            last_used_at: Some(at(1_795_000_000_000 - 60_000)),
+            ..view()
+        };
+        let text = record(&key, &PIPE);
+        assert!(text.contains("expires        2026-11-19T11:06:40Z (in 24 h)"), "{text}");
+        assert!(text.contains("last used      2026-11-18T11:05:40Z (1 min ago)"), "{text}");
+        assert!(record(&view(), &PIPE).contains("last used      never") && !text.contains("deleted"));
+        let deleted = KeyView { deleted_at: Some(at(1_795_000_000_000 - 3_600_000)), ..key };
+        let text = table(&[deleted.clone(), view()], true, &PIPE);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split("  ").collect()).collect();
+        assert!(lines[0].last().is_some_and(|name| name.trim() == "DELETED"), "{text}");
+        assert!(text.contains("1 h ago") && !text.contains("in 24 h"), "{text}");
+        assert!(record(&deleted, &PIPE).contains("deleted        2026-11-18T10:06:40Z (1 h ago)"));
     }
 }

@@ -22,7 +22,6 @@ mod failure;
 mod format;
 mod key;
 mod limits;
-mod names;
 mod output;
 mod place;
 mod pricing;

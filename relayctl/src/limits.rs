@@ -38,27 +38,38 @@ pub(crate) fn cell(limits: &[LimitView]) -> String {
 
 /// A row for each limit of a key or an account, with what is used of it.
 pub(crate) fn add_rows(grid: &mut Grid, limits: &[LimitView], look: &Look) {
+    if limits.is_empty() {
+        grid.pair("limits", "none");
+    }
     for (at, view) in limits.iter().enumerate() {
-        grid.pair(if at == 0 { "limits" } else { "" }, standing(view, look));
+        let text = format!("{}: {}", view.limit, taken(view, look));
+        grid.pair(if at == 0 { "limits" } else { "" }, Cell::toned(text, tone(view)));
     }
 }
 
-/// A limit with what is used of it, in one cell.
-pub(crate) fn standing(view: &LimitView, look: &Look) -> Cell {
+/// What is used of a limit, in one cell.
+pub(crate) fn used(view: &LimitView, look: &Look) -> Cell {
+    Cell::toned(taken(view, look), tone(view))
+}
+
+fn tone(view: &LimitView) -> Tone {
     let taken = view.used.saturating_add(view.held);
-    let tone = if taken >= view.limit.amount { Tone::Warning } else { Tone::Neutral };
+    if taken >= view.limit.amount { Tone::Warning } else { Tone::Neutral }
+}
+
+fn taken(view: &LimitView, look: &Look) -> String {
     let amount = |amount: u64| amount_of(view.limit.metric, amount);
-    let mut text = match view.limit.metric {
-        Metric::Concurrent => format!("{}: {} open", view.limit, amount(taken)),
-        _ => format!("{}: {} used", view.limit, amount(view.used)),
-    };
-    if view.limit.metric != Metric::Concurrent && view.held > 0 {
+    if view.limit.metric == Metric::Concurrent {
+        return format!("{} open", amount(view.used.saturating_add(view.held)));
+    }
+    let mut text = format!("{} used", amount(view.used));
+    if view.held > 0 {
         text.push_str(&format!(", {} open", amount(view.held)));
     }
     if let Some(reset) = view.resets_at {
         text.push_str(&format!(", resets {}", format::seen_from(look.now, reset)));
     }
-    Cell::toned(text, tone)
+    text
 }
 
 /// An amount of what a limit counts.

@@ -32,6 +32,13 @@ pub(crate) struct Look {
     pub(crate) width: Option<u16>,
 }
 
+impl Look {
+    /// A time, exact and seen from now.
+    pub(crate) fn at(&self, time: Timestamp) -> String {
+        format!("{time} ({})", format::seen_from(self.now, time))
+    }
+}
+
 /// The standard output.
 pub(crate) struct Output {
     format: Format,
@@ -80,6 +87,14 @@ impl Output {
         text: impl FnOnce(&T, &Look) -> String,
     ) -> Result<(), Failure> {
         if self.is_json() { Ok(()) } else { write(&format!("{}\n\n", text(answer, &self.look))) }
+    }
+
+    /// Writes a remark for people beside the answer, to the standard error; programs are spared it.
+    pub(crate) fn remark(&self, text: &str) {
+        if !self.is_json() {
+            // When the standard error is closed, the answer is all that can be told.
+            let _ = io::stderr().write_all(format!("{}\n", format::plain(text)).as_bytes());
+        }
     }
 
     /// Writes a text for people at once; programs are spared it.

@@ -17,7 +17,8 @@ pub(crate) struct PlaceArgs {
     /// The daemon's data folder, which has its socket [default: ~/.local/state/relayd]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// The daemon's socket [env: RELAYD_SOCKET]
+    /// The daemon's socket [env: RELAYD_SOCKET] [default: /run/relayd/relayd.sock if a service made it, else
+    /// relayd.sock in the data folder]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 }
@@ -34,33 +35,35 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Reads variables and looks for the service's socket.
+    /// Reads variables and looks for the service's socket. A home that is not named from the root on is none: what
+    /// it means depends on the folder that one happens to be in.
     pub(crate) fn of_process() -> Self {
         let path = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+        let whole = |name| path(name).filter(|path| path.is_absolute());
         Self {
             socket: path("RELAYD_SOCKET"),
             state: path("STATE_DIRECTORY"),
-            user_state: path("XDG_STATE_HOME"),
-            home: path("HOME"),
+            user_state: whole("XDG_STATE_HOME"),
+            home: whole("HOME"),
             service_socket: Some(PathBuf::from(SERVICE_SOCKET)).filter(|socket| socket.exists()),
         }
     }
 
-    /// The data folder of a daemon that was started without flags.
-    fn default_data(&self) -> PathBuf {
+    /// The data folder of a daemon that was started without flags; there is none without a home.
+    fn default_data(&self) -> Option<PathBuf> {
         let in_home = || self.home.as_ref().map(|home| home.join(".local/state/relayd"));
         let for_user = self.user_state.as_ref().map(|state| state.join("relayd")).or_else(in_home);
-        self.state.clone().or(for_user).unwrap_or_else(|| PathBuf::from("relayd"))
+        self.state.clone().or(for_user)
     }
 }
 
 /// Where the daemon is looked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The socket that commands use.
-    pub(crate) socket: PathBuf,
+    /// The socket that commands use; none if nothing says where one could be.
+    pub(crate) socket: Option<PathBuf>,
     /// The data folder that was named, or the default one.
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
     /// The data folder was named by a flag.
     pub(crate) data_is_named: bool,
     /// The socket itself was named, by a flag or the environment.
@@ -70,11 +73,11 @@ pub(crate) struct Place {
 impl Place {
     /// `--socket`, then `--data`, then `RELAYD_SOCKET`, then the service, then the default data folder.
     pub(crate) fn find(args: &PlaceArgs, environment: &Environment) -> Self {
-        let data = args.data.clone().unwrap_or_else(|| environment.default_data());
+        let data = args.data.clone().or_else(|| environment.default_data());
         let from_environment = || environment.socket.clone().filter(|_| args.data.is_none());
         let named = args.socket.clone().or_else(from_environment);
         let service = || environment.service_socket.clone().filter(|_| args.data.is_none());
-        let socket = named.clone().or_else(service).unwrap_or_else(|| socket_in(&data));
+        let socket = named.clone().or_else(service).or_else(|| data.as_deref().map(socket_in));
         Self { socket, data, data_is_named: args.data.is_some(), socket_is_named: named.is_some() }
     }
 }
@@ -112,10 +115,11 @@ mod tests {
                 Environment { state: None, user_state: None, ..by_hand() },
                 "/home/a/.local/state/relayd/relayd.sock",
             ),
-            (None, None, Environment::default(), "relayd/relayd.sock"),
         ] {
             let args = PlaceArgs { data: data.map(Into::into), socket: socket.map(Into::into) };
-            assert_eq!(Place::find(&args, &environment).socket, Path::new(expected));
+            assert_eq!(Place::find(&args, &environment).socket.as_deref(), Some(Path::new(expected)));
         }
+        let homeless = Place::find(&PlaceArgs::default(), &Environment::default());
+        assert_eq!((homeless.socket, homeless.data), (None, None));
     }
 }

@@ -23,6 +23,9 @@ const FILE_BYTES_MAX: u64 = 32 << 20;
 /// Left-out entries that a table shows; JSON has all.
 const SKIPPED_SHOWN_MAX: usize = 10;
 
+/// What the source of a price is called that was set by hand.
+const SET: &str = "set";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PricingCommand {
     /// Prices in force, in dollars per million tokens
@@ -33,6 +36,7 @@ pub(crate) enum PricingCommand {
     },
     /// Replace the price list by a file in the per-token JSON format; prices set by hand stay
     Update {
+        /// The file: a JSON object with an entry for each model
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
         /// Only say what would change
@@ -104,6 +108,13 @@ pub(crate) async fn run(ctl: &Ctl, command: PricingCommand) -> Result<(), Failur
             out.print(&client.call(&setting(model, prices)).await?, record)
         }
         PricingCommand::Unset { model } => {
+            let prices = client.call(&ShowPrices { model: Some(Glob::from(model.as_str())) }).await?;
+            if !prices.iter().any(|price| price.model == model && price.source == SET) {
+                return Err(Failure::bad_news(
+                    format!("no price is set by hand for {model:?}"),
+                    "`relayctl pricing show` says where each price comes from",
+                ));
+            }
             ctl.prompt.confirm(&format!("take back the price of {model} that was set by hand"))?;
             out.print(&client.call(&UnsetPrice { model }).await?, unset)
         }

@@ -10,7 +10,6 @@ use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
 use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
-use crate::names::Names;
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::When;
 
@@ -97,7 +96,7 @@ pub(crate) async fn sum(ctl: &Ctl, args: UsageArgs) -> Result<(), Failure> {
     ctl.out.print(&*ctl.client.call(&call).await?, |rows, look| sums(rows, by, look))
 }
 
-/// Shows single requests. Rows have ids; people are shown the names that go with them.
+/// Shows single requests.
 pub(crate) async fn requests(ctl: &Ctl, args: RequestsArgs) -> Result<(), Failure> {
     let now = ctl.out.now();
     let call = ListRequests {
@@ -110,8 +109,13 @@ pub(crate) async fn requests(ctl: &Ctl, args: RequestsArgs) -> Result<(), Failur
         limit: args.limit,
     };
     let rows = ctl.client.call(&call).await?;
-    let names = if ctl.out.is_json() { Names::default() } else { Names::of_all(&ctl.client).await? };
-    ctl.out.print(&*rows, |rows, look| row_by_row(rows, &names, look))
+    if let Some(id) = call.id.filter(|_| rows.is_empty()) {
+        return Err(Failure::bad_news(
+            format!("there is no row of {id}"),
+            "calls that are refused before an account is asked have none, nor have token counts",
+        ));
+    }
+    ctl.out.print(&*rows, row_by_row)
 }
 
 fn sums(rows: &[UsageRow], by: ByFlag, look: &Look) -> String {
@@ -216,7 +220,7 @@ fn total(rows: &[UsageRow]) -> UsageRow {
     }
 }
 
-fn row_by_row(rows: &[RequestRow], names: &Names, look: &Look) -> String {
+fn row_by_row(rows: &[RequestRow], look: &Look) -> String {
     if rows.is_empty() {
         return "no such requests".to_owned();
     }
@@ -236,17 +240,17 @@ fn row_by_row(rows: &[RequestRow], names: &Names, look: &Look) -> String {
     ];
     let mut grid = Grid::new(look, &columns);
     for row in rows {
-        grid.row(row_cells(row, names, look));
+        grid.row(row_cells(row, look));
     }
     grid.text()
 }
 
-fn row_cells(row: &RequestRow, names: &Names, look: &Look) -> [Cell; 12] {
+fn row_cells(row: &RequestRow, look: &Look) -> [Cell; 12] {
     [
         row.id.to_string().into(),
         format::seen_from(look.now, row.opened_at).into(),
-        names.of(row.key.as_str()).into(),
-        row.account.as_ref().map_or_else(|| NOTHING.to_owned(), |account| names.of(account.as_str())).into(),
+        row.key_name.as_str().into(),
+        row.account_name.as_deref().unwrap_or(NOTHING).into(),
         model(row).into(),
         Cell::toned(row.status.to_string(), if row.status < 400 { Tone::Good } else { Tone::Bad }),
         end(row),
@@ -286,7 +290,7 @@ fn model(row: &RequestRow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::{Operation, Protocol, Timestamp};
+    use shared::domain::{Multiplier, Operation, Protocol, Timestamp};
 
     use super::*;
     use crate::output::tests::{PIPE, fits};
@@ -333,7 +337,9 @@ mod tests {
             total_ms: 1_450,
             queued_ms: 900,
             key: "key_1".into(),
+            key_name: "alice".to_owned(),
             account: Some("acc_1".into()),
+            account_name: Some("main".to_owned()),
             protocol: Protocol::Messages,
             operation: Operation::Generate,
             model: "fast".to_owned(),
@@ -346,15 +352,17 @@ mod tests {
             cost: NanoUsd::ZERO,
             rated: NanoUsd::ZERO,
             unpriced: true,
+            prices: BTreeMap::new(),
+            price_version: 1,
+            multiplier: Multiplier::ONE,
         };
-        let names = Names::from_iter([("key_1".to_owned(), "alice".to_owned())]);
         let rows = [row];
-        fits(|look| row_by_row(&rows, &names, look), &["req_ffffffffffffffffffffffffffffffff", "200"]);
-        let text = row_by_row(&rows, &names, &PIPE);
+        fits(|look| row_by_row(&rows, look), &["req_ffffffffffffffffffffffffffffffff", "200"]);
+        let text = row_by_row(&rows, &PIPE);
         for part in [
             "3 min ago",
             "alice",
-            "acc_1",
+            "main",
             "fast (claude-haiku-4-5)",
             "complete, estimated",
             "no price",

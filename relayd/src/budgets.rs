@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use shared::admin::BudgetEvent;
+use shared::domain::limit::Counted;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,7 @@ impl Budgets {
                     name = event.name,
                     limit = %event.limit,
                     percent = event.percent,
-                    used = event.used,
+                    used = %Counted::of(event.limit.metric, event.used),
                     "budget"
                 );
                 self.events.add(event);

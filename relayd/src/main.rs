@@ -61,12 +61,14 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The folder that systemd gives a service, else the user's own.
+/// The folder that systemd gives a service, else the user's own. A home that is not named from the root on is none:
+/// secrets would lie in whatever folder the daemon happens to be started in.
 fn default_data() -> anyhow::Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = |name: &str| variable(name).filter(|path| path.is_absolute());
     variable("STATE_DIRECTORY")
-        .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("relayd")))
-        .or_else(|| variable("HOME").map(|home| home.join(".local/state/relayd")))
+        .or_else(|| home("XDG_STATE_HOME").map(|state| state.join("relayd")))
+        .or_else(|| home("HOME").map(|home| home.join(".local/state/relayd")))
         .context("there is no home folder to keep data in; name one with --data")
 }
 

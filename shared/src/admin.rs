@@ -15,6 +15,8 @@ use crate::domain::{
 };
 use crate::redact::{self, Secret};
 
+mod told;
+
 /// A call of the admin API.
 pub trait AdminCall: Serialize + DeserializeOwned + Send {
     /// Where it is POSTed.
@@ -254,6 +256,9 @@ pub struct KeyView {
     pub deny_models: Vec<Glob>,
     /// Ids of the accounts that alone may serve it.
     pub accounts: Vec<AccountId>,
+    /// The same accounts by name.
+    #[serde(default)]
+    pub bound: Vec<BoundAccount>,
     /// What it may use, and how much of that is used.
     pub limits: Vec<LimitView>,
     /// Whether its calls wait for limits of concurrency; as configured when absent.
@@ -273,10 +278,28 @@ pub struct KeyView {
     pub valid_s_from_first_use: Option<u64>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it was deleted.
+    #[serde(default)]
+    pub deleted_at: Option<Timestamp>,
+    /// When it last made a call that was booked; not told in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Timestamp>,
 }
 
-/// A limit and where it stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// An account that a key is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// Its name.
+    pub name: String,
+    /// Whether it was removed, so that it serves nothing any more.
+    pub removed: bool,
+}
+
+/// A limit and where it stands. In JSON, money is a text of dollars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "told::Limit", from = "told::Limit")]
 pub struct LimitView {
     /// The limit.
     pub limit: Limit,
@@ -328,6 +351,10 @@ pub struct UpdateKey {
     pub disabled: Option<bool>,
 }
 
+const fn one() -> Multiplier {
+    Multiplier::ONE
+}
+
 /// A field that is there: `null` takes away what is stored, where an absent field leaves it.
 fn named<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
     json: D,
@@ -355,8 +382,9 @@ impl LimitHolder {
     }
 }
 
-/// A limit is used to the half, to four fifths or wholly.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A limit is used to the half, to four fifths or wholly. In JSON, money is a text of dollars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "told::Event", from = "told::Event")]
 pub struct BudgetEvent {
     /// When that was seen.
     pub at: Timestamp,
@@ -509,12 +537,26 @@ pub struct AccountView {
 pub struct HealthView {
     /// `ok`, `paused`, `limited`, `overloaded`, `auth_failed` or `unreachable`.
     pub state: String,
-    /// What happened last.
+    /// What it last came to rest for.
     pub cause: Option<String>,
     /// When that happened.
     pub since: Option<Timestamp>,
     /// When it is tried again.
     pub until: Option<Timestamp>,
+    /// What went wrong last, also if it does not rest for it.
+    #[serde(default)]
+    pub last_failure: Option<FailureView>,
+}
+
+/// What went wrong with an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// When.
+    pub at: Timestamp,
+    /// The upstream's status, where it is known.
+    pub status: Option<u16>,
+    /// One phrase.
+    pub cause: String,
 }
 
 /// Changes an account; a field that is `None` stays as it is.
@@ -682,8 +724,14 @@ pub struct RequestRow {
     pub queued_ms: u64,
     /// The key that asked.
     pub key: KeyId,
+    /// Its name.
+    #[serde(default)]
+    pub key_name: String,
     /// The account that served it, if one was called.
     pub account: Option<AccountId>,
+    /// Its name.
+    #[serde(default)]
+    pub account_name: Option<String>,
     /// Protocol of the client.
     pub protocol: Protocol,
     /// What was asked for.
@@ -694,7 +742,7 @@ pub struct RequestRow {
     pub priced_model: Option<String>,
     /// HTTP status that the client got.
     pub status: u16,
-    /// How it ended: `complete`, `truncated`, `client_gone`, `failed`, `aborted`, `orphaned`.
+    /// How it ended: `complete`, `truncated`, `client_gone`, `failed`, `refused`, `aborted`, `orphaned`.
     pub end: String,
     /// Accounts that were tried.
     pub attempts: u32,
@@ -709,6 +757,15 @@ pub struct RequestRow {
     pub rated: NanoUsd,
     /// Whether some of the usage has no price.
     pub unpriced: bool,
+    /// The prices that the cost was computed with, by class: dollars per million tokens, or per thousand searches.
+    #[serde(default)]
+    pub prices: BTreeMap<String, String>,
+    /// Version of the price list that they are from.
+    #[serde(default)]
+    pub price_version: u64,
+    /// What the cost was multiplied by for the key's holder.
+    #[serde(default = "one")]
+    pub multiplier: Multiplier,
 }
 
 /// Asks which account would serve a call, and why the others would not. Nothing is sent.
@@ -718,7 +775,8 @@ pub struct Explain {
     pub key: String,
     /// The model to ask for.
     pub model: String,
-    /// The client's protocol; when absent, the one that the account which would serve the call speaks first.
+    /// The client's protocol; when absent, the one that the account speaks first which would serve the call if none
+    /// rested or were paused.
     pub protocol: Option<Protocol>,
 }
 

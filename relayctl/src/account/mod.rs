@@ -79,8 +79,9 @@ pub(crate) async fn run(ctl: &Ctl, command: AccountCommand) -> Result<(), Failur
         }
         AccountCommand::Test { account, model } => test(ctl, account, model).await,
         AccountCommand::Remove { account, force } => {
-            ctl.prompt.confirm(&format!("remove the account {account}"))?;
-            let removed = client.call(&RemoveAccount { account, force }).await?;
+            let account = client.call(&ShowAccount { account }).await?;
+            ctl.prompt.confirm(&format!("remove the account {} ({})", account.name, account.id))?;
+            let removed = client.call(&RemoveAccount { account: account.id.to_string(), force }).await?;
             out.print(&removed, |account, _| {
                 format::plain(&format!("account {} ({}) is removed", account.name, account.id))
             })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::admin::{AccountView, AddAccount, HealthView};
+use shared::admin::{AccountView, AddAccount, FailureView, HealthView};
 use shared::domain::AccountKind;
 use shared::domain::account::SimulatorSettings;
 
@@ -45,6 +45,11 @@ fn view() -> AccountView {
             cause: Some("429".to_owned()),
             since: Some(PIPE.now),
             until: Some(PIPE.now.after(Duration::from_secs(120))),
+            last_failure: Some(FailureView {
+                at: PIPE.now,
+                status: Some(403),
+                cause: "it answered 403".to_owned(),
+            }),
         },
         in_flight: 2,
         last_used_at: None,
@@ -159,13 +164,33 @@ fn accounts_are_shown_with_what_ails_them() {
 }
 
 #[test]
-fn what_is_over_ails_no_account() {
+fn what_is_over_ails_no_account_and_is_told_all_the_same() {
     for state in ["ok", "paused"] {
         let mut well = view();
         well.health = HealthView { state: state.to_owned(), until: None, ..view().health };
         let text = table(std::slice::from_ref(&well), &PIPE);
-        assert!(text.ends_with("never      -") && !text.contains("429"), "{text}");
+        assert!(text.ends_with("never      403, just now  -") && !text.contains("429"), "{text}");
         let text = record(&well, &PIPE);
-        assert!(text.contains("why           -\nlast failure  429, just now\n"), "{text}");
+        assert!(
+            text.contains(
+                "why           -\nlast failure  it answered 403, 2026-11-18T11:06:40Z (just now)\n"
+            ),
+            "{text}"
+        );
+    }
+    let mut new = view();
+    new.health = HealthView { until: None, last_failure: None, ..view().health };
+    assert!(record(&new, &PIPE).contains("last failure  -\n"));
+}
+
+#[test]
+fn models_are_what_an_account_serves() {
+    for (kind, models) in [
+        (AccountKind::ClaudeConsole, "any that a client names, but sim-*"),
+        (AccountKind::Ccr, "ccr,*"),
+        (AccountKind::Simulator, "sim-*, and any for keys bound to it"),
+    ] {
+        let text = record(&AccountView { kind, models: Vec::new(), ..view() }, &PIPE);
+        assert!(text.contains(&format!("models        {models}\n")), "{text}");
     }
 }

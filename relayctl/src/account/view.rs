@@ -1,10 +1,10 @@
 //! How accounts are shown.
 
 use shared::admin::{AccountView, TestReport};
-use shared::domain::Delay;
 use shared::domain::account::SimulatorSettings;
+use shared::domain::{AccountKind, Delay};
 
-use crate::account_table::{last_failure, state, why};
+use crate::account_table::{failure, state, why};
 use crate::format::{self, NOTHING};
 use crate::limits;
 use crate::output::{Cell, Grid, Look, Tone};
@@ -34,10 +34,10 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
         .pair("kind", account.kind.name())
         .pair("state", state(account))
         .pair("why", why(account, look))
-        .pair("last failure", last_failure(account, look))
+        .pair("last failure", failure(account, look))
         .pair("base URL", account.base_url.as_str())
         .pair("credential", if account.has_secret { "stored" } else { "none" })
-        .pair("models", format::list(&account.models, "all of its kind"))
+        .pair("models", format::list(&account.models, any(account.kind)))
         .pair("model map", format::list(&map, "none"))
         .pair("price as", account.price_as.as_deref().unwrap_or(NOTHING))
         .pair("priority", account.priority.to_string())
@@ -45,10 +45,7 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
         .pair("gap", gap(account))
         .pair("headers", format::list(&account.headers, "none"))
         .pair("open calls", format::count(account.in_flight))
-        .pair(
-            "added",
-            format!("{} ({})", account.created_at, format::seen_from(look.now, account.created_at)),
-        );
+        .pair("added", look.at(account.created_at));
     if let Some(version) = &account.api_version {
         grid.pair("api-version", version.as_str());
     }
@@ -57,6 +54,18 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
     }
     limits::add_rows(&mut grid, &account.limits, look);
     grid.text()
+}
+
+/// Which models an account serves for which none are named.
+const fn any(kind: AccountKind) -> &'static str {
+    match kind {
+        AccountKind::Simulator => "sim-*, and any for keys bound to it",
+        AccountKind::Ccr => "ccr,*",
+        AccountKind::ClaudeConsole
+        | AccountKind::OpenaiResponses
+        | AccountKind::GeminiApi
+        | AccountKind::AzureOpenai => "any that a client names, but sim-*",
+    }
 }
 
 /// What is kept between the starts of two calls.

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -86,7 +87,7 @@ impl<'a> Quickstart<'a> {
         let client = if place.socket_is_named {
             ctl.client.clone()
         } else {
-            Client::new(place::socket_in(&place.data))
+            Client::new(place.data.as_deref().map(place::socket_in))
         };
         Self { ctl, client }
     }
@@ -118,14 +119,14 @@ impl<'a> Quickstart<'a> {
     async fn running(&self) -> Result<(StatusView, SocketAddr), Failure> {
         let (out, place) = (&self.ctl.out, &self.ctl.place);
         let answer = self.client.call(&ShowStatus {}).await;
-        if let Err(ClientError::NoAnswer(_)) = answer
-            && !place.socket_is_named
+        if let (Err(ClientError::NoAnswer(_)), Some(data), false) =
+            (&answer, &place.data, place.socket_is_named)
         {
-            let (status, relay) = launch::start(&self.client, &place.data).await?;
+            let (status, relay) = launch::start(&self.client, data).await?;
             if relay.port() != launch::FIRST_PORT {
                 out.say(&format!("port {} is taken, so it is {}\n", launch::FIRST_PORT, relay.port()))?;
             }
-            let log = launch::log_in(&place.data);
+            let log = launch::log_in(data);
             out.say(&format!("relayd is started on http://{relay}; its log is {}\n", log.display()))?;
             return Ok((status, relay));
         }
@@ -250,13 +251,16 @@ impl<'a> Quickstart<'a> {
     /// `relayctl` with the flags that lead to this daemon.
     fn command(&self) -> String {
         let place = &self.ctl.place;
-        if place.socket_is_named {
-            format!("relayctl --socket {}", quoted(&self.client.socket().display().to_string()))
-        } else if place.data_is_named || place.socket != self.client.socket() {
-            format!("relayctl --data {}", quoted(&place.data.display().to_string()))
-        } else {
-            "relayctl".to_owned()
-        }
+        let flag = |name: &str, path: Option<&Path>| {
+            path.map_or_else(String::new, |path| format!(" {name} {}", quoted(&path.display().to_string())))
+        };
+        let is_usual = !place.data_is_named && place.socket.as_deref() == self.client.socket();
+        let place = match (place.socket_is_named, is_usual) {
+            (true, _) => flag("--socket", self.client.socket()),
+            (false, false) => flag("--data", place.data.as_deref()),
+            (false, true) => String::new(),
+        };
+        format!("relayctl{place}")
     }
 
     fn farewell(&self, report: &Report, kept: Option<&str>) -> String {
@@ -271,40 +275,45 @@ impl<'a> Quickstart<'a> {
         if report.key.is_some() {
             text.push_str("\nThe key is not shown again: store it now.\n");
         }
-        if Started::load(&self.ctl.place.data).is_some() {
+        if self.started().is_some() {
             text.push_str(&format!("\n`{command} quickstart --stop` ends relayd.\n"));
         }
         text
     }
 
+    /// What an earlier quickstart started.
+    fn started(&self) -> Option<Started> {
+        self.ctl.place.data.as_deref().and_then(Started::load)
+    }
+
+    /// What was started has ended.
+    fn forget(&self) {
+        if let Some(data) = &self.ctl.place.data {
+            Started::forget(data);
+        }
+    }
+
     /// Ends the daemon that quickstart started, and no other.
     async fn stop(&self) -> Result<(), Failure> {
-        let data = &self.ctl.place.data;
         let status = match self.client.call(&ShowStatus {}).await {
-            Ok(status) => Some(status),
-            Err(ClientError::NoAnswer(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let end = match (status, Started::load(data)) {
-            (None, _) => {
-                Started::forget(data);
-                StopReport::new(false, format!("no relayd runs in {}", data.display()))
+            Ok(status) => status,
+            Err(error) => {
+                if matches!(error, ClientError::NoAnswer(_)) {
+                    self.forget();
+                }
+                return Err(error.into());
             }
-            (Some(status), Some(started)) if started.is(&status) => {
-                let end = stopping::stop_and_watch(&self.client, &status).await?;
-                Started::forget(data);
-                StopReport::new(end == Stopped::Ended, end.told(status.pid))
-            }
-            (Some(status), _) => StopReport::new(
-                false,
-                format!(
-                    "relayd (process {}) was not started by quickstart and goes on; `{} stop` ends it",
-                    status.pid,
-                    self.command()
-                ),
-            ),
         };
-        self.ctl.out.print(&end, |end, _| end.message.clone())
+        if !self.started().is_some_and(|started| started.is(&status)) {
+            return Err(Failure::bad_news(
+                format!("relayd (process {}) was not started by quickstart and goes on", status.pid),
+                format!("`{} stop` ends it", self.command()),
+            ));
+        }
+        let end = stopping::stop_and_watch(&self.client, &status).await?;
+        self.forget();
+        let report = StopReport { stopped: end == Stopped::Ended, message: end.told(status.pid) };
+        self.ctl.out.print(&report, |report, _| report.message.clone())
     }
 }
 
@@ -313,12 +322,6 @@ impl<'a> Quickstart<'a> {
 struct StopReport {
     stopped: bool,
     message: String,
-}
-
-impl StopReport {
-    fn new(stopped: bool, message: String) -> Self {
-        Self { stopped, message }
-    }
 }
 
 /// A word as a shell reads it.

@@ -273,7 +273,13 @@ mod tests {
             limits: Vec::new(),
             gap_ms: 0,
             simulator: None,
-            health: HealthView { state: "ok".to_owned(), cause: None, since: None, until: None },
+            health: HealthView {
+                state: "ok".to_owned(),
+                cause: None,
+                since: None,
+                until: None,
+                last_failure: None,
+            },
             in_flight: 0,
             last_used_at: None,
             created_at: Timestamp::from_millis(0),
@@ -291,6 +297,7 @@ mod tests {
             allow_models: Vec::new(),
             deny_models: Vec::new(),
             accounts: Vec::new(),
+            bound: Vec::new(),
             limits: Vec::new(),
             queue: None,
             on_disconnect: None,
@@ -299,6 +306,8 @@ mod tests {
             expires_at: None,
             valid_s_from_first_use: None,
             created_at: Timestamp::from_millis(0),
+            deleted_at: None,
+            last_used_at: None,
         }
     }
 

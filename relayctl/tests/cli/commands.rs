@@ -21,6 +21,16 @@ fn key(state: &str) -> Value {
     })
 }
 
+fn account() -> Value {
+    json!({
+        "id": "acc_1", "name": "main", "kind": "simulator", "base_url": "http://x", "has_secret": false,
+        "api_version": null, "models": [], "model_map": {}, "price_as": null, "priority": 50, "weight": 1,
+        "headers": [], "limits": [], "simulator": null, "in_flight": 0, "last_used_at": null,
+        "health": { "state": "ok", "cause": null, "since": null, "until": null },
+        "created_at": "2026-11-01T00:00:00Z",
+    })
+}
+
 fn answering(status: u16, body: Value) -> Daemon {
     Daemon::start(move |_, _| (status, body.to_string()))
 }
@@ -77,7 +87,11 @@ fn a_daemon_that_breaks_off_is_a_failure() {
 
 #[test]
 fn wrong_usage_is_code_2_and_reaches_no_daemon() {
-    let daemon = answering(200, json!([]));
+    let daemon = Daemon::start(|path, _| match path {
+        "/v1/keys/show" => (200, key("active").to_string()),
+        "/v1/accounts/show" => (200, account().to_string()),
+        _ => (200, json!([]).to_string()),
+    });
     for args in [
         ["key", "create"].as_slice(),
         &["key", "delete", "alice"],
@@ -139,17 +153,70 @@ fn yes_answers_for_the_person() {
     let daemon = answering(200, key("deleted"));
     let run = relayctl(&daemon.socket(), &["key", "delete", "alice", "--yes"]);
     assert_eq!((run.code, run.out.as_str()), (0, "key alice (key_1) is deleted\n"));
-    assert_eq!(daemon.calls("/v1/keys/delete"), [json!({ "key": "alice" })]);
+    assert_eq!(daemon.calls("/v1/keys/delete"), [json!({ "key": "key_1" })], "the one that was looked up");
+}
+
+/// Nobody is asked about what is not there, or is told to pass `--yes` for it.
+#[test]
+fn what_is_to_go_is_looked_up_before_anybody_is_asked() {
+    let daemon = Daemon::start(|path, _| match path {
+        "/v1/limits/list" | "/v1/prices/show" => (200, json!([]).to_string()),
+        _ => (404, json!({ "code": "not_found", "message": "there is none" }).to_string()),
+    });
+    for (args, told) in [
+        (&["key", "delete", "bob"][..], "relayctl: there is none\n"),
+        (&["account", "remove", "bob"], "relayctl: there is none\n"),
+        (&["limit", "clear", "--owner", "Zed"], "relayctl: the keys of owner Zed share no limits\n"),
+        (&["limit", "clear", "--all"], "relayctl: all keys share no limits\n"),
+        (&["pricing", "unset", "m"], "relayctl: no price is set by hand for \"m\"\n"),
+    ] {
+        let run = relayctl(&daemon.socket(), args);
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{args:?}");
+        assert!(run.err.starts_with(told), "{args:?}: {}", run.err);
+    }
+    for path in ["/v1/keys/delete", "/v1/accounts/remove", "/v1/limits/set", "/v1/prices/unset"] {
+        assert_eq!(daemon.calls(path), [] as [Value; 0]);
+    }
 }
 
 #[test]
-fn a_new_key_stands_alone_on_the_first_line_and_whole_in_json() {
+fn a_request_without_a_row_is_a_failure() {
+    let daemon = answering(200, json!([]));
+    let id = "req_00000000000000000000000000000001";
+    let run = relayctl(&daemon.socket(), &["requests", "--id", id]);
+    assert_eq!((run.code, run.out.as_str()), (1, ""));
+    assert!(run.err.starts_with(&format!("relayctl: there is no row of {id}\n")), "{}", run.err);
+    assert_eq!(relayctl(&daemon.socket(), &["requests"]).code, 0);
+}
+
+/// Secrets would lie in whatever folder one is in.
+#[test]
+fn without_a_home_nothing_is_made_anywhere() {
+    let folder = Folder::new();
+    let environments = [&[][..], &[("HOME", "")], &[("XDG_STATE_HOME", "state"), ("HOME", "home")]];
+    for variables in environments {
+        for args in [&["quickstart"][..], &["quickstart", "--stop"], &["status"]] {
+            let mut command = command(Path::new(env!("CARGO_BIN_EXE_relayctl")));
+            command.args(args).envs(variables.iter().copied()).current_dir(folder.path());
+            let run: Run = command.output().unwrap().into();
+            assert_eq!((run.code, run.out.as_str()), (1, ""), "{variables:?} {args:?}");
+            let told = "relayctl: there is no home folder to keep data in; name one with --data\n";
+            assert_eq!(run.err, told, "{variables:?} {args:?}");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_new_key_is_the_whole_answer() {
     let daemon = answering(200, json!({ "id": "key_1", "name": "alice", "key": "cr_secret" }));
     let args = ["key", "create", "alice", "--limit", "4 concurrent"];
     let run = relayctl(&daemon.socket(), &args);
-    assert_eq!(run.out.lines().next(), Some("cr_secret"));
-    assert!(run.out.contains("not shown again"), "{}", run.out);
+    assert_eq!(run.out, "cr_secret\n");
+    let told = "This is the key \"alice\" (key_1). It is not shown again: store it now.\n";
+    assert_eq!(run.err, told);
     let run = relayctl(&daemon.socket(), &[&args, ["--output", "json"].as_slice()].concat());
+    assert_eq!(run.err, "");
     let answer: Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!(answer, json!({ "id": "key_1", "name": "alice", "key": "cr_secret" }));
     assert_eq!(run.out.lines().count(), 1, "compact where no person reads");

@@ -205,13 +205,13 @@ fn a_request_that_fails_is_told_with_the_next_step() {
 fn stopping_ends_only_what_quickstart_started() {
     let (daemon, _, _) = running(200, REPLY);
     let run = quickstart(daemon.data(), &["--stop"], &[]);
-    assert_eq!(run.code, 0);
-    assert!(run.out.contains("was not started by quickstart and goes on"), "{}", run.out);
+    assert_eq!((run.code, run.out.as_str()), (1, ""));
+    assert!(run.err.contains("was not started by quickstart and goes on\nhint: "), "{}", run.err);
     assert!(daemon.calls("/v1/stop").is_empty());
     let nothing = Folder::new();
     let run = quickstart(nothing.path(), &["--stop"], &[]);
-    assert_eq!(run.code, 0);
-    assert!(run.out.starts_with("no relayd runs in"), "{}", run.out);
+    assert_eq!((run.code, run.out.as_str()), (1, ""));
+    assert!(run.err.starts_with("relayctl: no relayd answers at"), "{}", run.err);
 }
 
 /// relayctl with a script beside it that stands for relayd.

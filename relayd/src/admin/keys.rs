@@ -10,6 +10,7 @@ use shared::redact;
 
 use super::{Admin, AdminError, EditError, Invalid, Missing, Peer, check_name, checked_limits, view};
 use crate::directory::KeyEntry;
+use crate::store::RowQuery;
 
 impl Admin {
     pub(super) async fn create_key(&self, call: CreateKey, peer: Peer) -> Result<CreatedKey, AdminError> {
@@ -57,7 +58,7 @@ impl Admin {
         let mut views = Vec::new();
         for entry in snapshot.keys() {
             if call.deleted || entry.key.deleted_at.is_none() {
-                views.push(view::key(&**self.directory.store(), entry, now).await?);
+                views.push(view::key(&**self.directory.store(), &snapshot, entry, now).await?);
             }
         }
         views.sort_by(|one, other| one.name.cmp(&other.name));
@@ -65,7 +66,12 @@ impl Admin {
     }
 
     pub(super) async fn show_key(&self, call: &ShowKey) -> Result<KeyView, AdminError> {
-        self.key_view(&*self.key_entry(&call.key)?).await
+        let entry = self.key_entry(&call.key)?;
+        self.settle().await;
+        let query = RowQuery { key: Some(entry.key.id.clone()), limit: 1, ..RowQuery::default() };
+        let last = self.directory.store().rows(query).await?;
+        let last_used_at = last.first().map(|row| row.opened_at);
+        Ok(KeyView { last_used_at, ..self.key_view(&entry).await? })
     }
 
     pub(super) async fn update_key(&self, call: UpdateKey, peer: Peer) -> Result<KeyView, AdminError> {
@@ -155,7 +161,8 @@ impl Admin {
     }
 
     async fn key_view(&self, entry: &KeyEntry) -> Result<KeyView, AdminError> {
-        Ok(view::key(&**self.directory.store(), entry, self.clock.now()).await?)
+        let snapshot = self.directory.snapshot();
+        Ok(view::key(&**self.directory.store(), &snapshot, entry, self.clock.now()).await?)
     }
 
     /// A key by its id or name.

@@ -289,7 +289,9 @@ impl AdminError {
             }
             Self::Bound(_) => (
                 ProblemCode::Conflict,
-                Some("`--force` removes it all the same; these keys then have no account"),
+                Some(
+                    "`--force` removes it all the same; those that are bound to no other then have no account",
+                ),
             ),
             Self::Edit(EditError::NameTaken(_)) => (ProblemCode::Conflict, Some("choose another name")),
             Self::Edit(EditError::Changed) | Self::Prices(PricesError::Edit(EditError::Changed)) => {

@@ -10,6 +10,7 @@ use shared::domain::{AccountId, KeyId, Provenance, Timestamp, Zone};
 use super::{Admin, AdminError, Missing};
 use crate::directory::Snapshot;
 use crate::limits;
+use crate::pricing;
 use crate::store::{Closed, Rollup, RollupKey, RollupQuery, RowQuery};
 
 const ROWS_DEFAULT: u32 = 100;
@@ -56,7 +57,7 @@ impl Admin {
             limit: limit as usize,
         };
         let rows = self.directory.store().rows(query).await?;
-        Ok(rows.into_iter().map(request_row).collect())
+        Ok(rows.into_iter().map(|closed| request_row(closed, &snapshot)).collect())
     }
 
     pub(super) async fn list_audit(&self, call: &ListAudit) -> Result<Vec<AuditEntry>, AdminError> {
@@ -65,7 +66,7 @@ impl Admin {
     }
 
     /// What the journal has goes to the store first, so that an operator sees the call that just ended.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         if let Err(error) = self.ledger.flush().await {
             tracing::warn!(%error, "usage is shown as far as the store has it");
         }
@@ -134,7 +135,7 @@ fn usage_row(id: Option<String>, name: String, rollup: &Rollup) -> UsageRow {
     }
 }
 
-fn request_row(closed: Closed) -> RequestRow {
+fn request_row(closed: Closed, snapshot: &Snapshot) -> RequestRow {
     let millis =
         |from: Timestamp, to: Timestamp| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
     RequestRow {
@@ -143,6 +144,8 @@ fn request_row(closed: Closed) -> RequestRow {
         first_byte_ms: closed.first_byte_at.map(|at| millis(closed.opened_at, at)),
         total_ms: millis(closed.opened_at, closed.closed_at),
         queued_ms: closed.queued_ms,
+        key_name: snapshot.key_name(&closed.key),
+        account_name: closed.account.as_ref().map(|account| snapshot.account_name(account)),
         key: closed.key,
         account: closed.account,
         protocol: closed.protocol,
@@ -157,5 +160,8 @@ fn request_row(closed: Closed) -> RequestRow {
         cost: closed.cost,
         rated: closed.rated,
         unpriced: closed.unpriced,
+        prices: pricing::printed(&closed.rates),
+        price_version: closed.price_version,
+        multiplier: closed.multiplier,
     }
 }

@@ -1,15 +1,20 @@
 //! Records as operators see them.
 
-use shared::admin::{AccountView, HealthView, KeyView, LimitView};
+use shared::admin::{AccountView, BoundAccount, FailureView, HealthView, KeyView, LimitView};
 use shared::domain::key::Unusable;
-use shared::domain::{Limit, Timestamp};
+use shared::domain::{AccountId, Limit, Timestamp};
 
-use crate::directory::{AccountEntry, KeyEntry, LimitSet};
+use crate::directory::{AccountEntry, KeyEntry, LimitSet, Snapshot};
 use crate::scheduler::health::Cause;
 use crate::store::{Standing, Store, StoreError};
 
 /// A key with the standing of its limits.
-pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> Result<KeyView, StoreError> {
+pub(super) async fn key(
+    store: &dyn Store,
+    snapshot: &Snapshot,
+    entry: &KeyEntry,
+    now: Timestamp,
+) -> Result<KeyView, StoreError> {
     let key = &entry.key;
     let state = match key.unusable(now) {
         Some(Unusable::Deleted) => "deleted",
@@ -28,6 +33,7 @@ pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> 
         allow_models: key.allow_models.clone(),
         deny_models: key.deny_models.clone(),
         accounts: key.accounts.clone(),
+        bound: key.accounts.iter().map(|id| bound(snapshot, id)).collect(),
         limits: standings(store, &entry.limits, now).await?,
         queue: key.queue,
         on_disconnect: key.on_disconnect,
@@ -36,7 +42,13 @@ pub(super) async fn key(store: &dyn Store, entry: &KeyEntry, now: Timestamp) -> 
         expires_at: key.expires_at,
         valid_s_from_first_use: key.valid_s_from_first_use,
         created_at: key.created_at,
+        deleted_at: key.deleted_at,
+        last_used_at: None,
     })
+}
+
+fn bound(snapshot: &Snapshot, id: &AccountId) -> BoundAccount {
+    BoundAccount { id: id.clone(), name: snapshot.account_name(id), removed: snapshot.position(id).is_none() }
 }
 
 /// An account with its health and the standing of its limits.
@@ -84,6 +96,11 @@ fn health(entry: &AccountEntry, now: Timestamp) -> HealthView {
         cause: last.map(|incident| described(incident.cause, alone.as_deref())),
         since: last.map(|incident| incident.at),
         until: cooling.map(|cooling| cooling.until),
+        last_failure: entry.state.last_failure().map(|failure| FailureView {
+            at: failure.at,
+            status: failure.cause.status(),
+            cause: failure.cause.describe(),
+        }),
     }
 }
 

@@ -11,7 +11,7 @@ use super::limits::{LimitSet, SharedLimits};
 use super::pace::{Pace, TooLong, Turn};
 use crate::limits::Scope;
 use crate::provider::{Access, Caller, Provider, ProviderError, provider};
-use crate::scheduler::health::{Cooldowns, Outcome};
+use crate::scheduler::health::{Cooldowns, Incident, Outcome};
 use crate::scheduler::{Candidate, Health, Purpose, Vitals};
 use crate::store::GroupId;
 
@@ -136,6 +136,11 @@ impl AccountState {
     /// What people are told of it, and for what alone that holds, if not for everything.
     pub fn told(&self, now: Timestamp) -> (Health, Option<String>) {
         self.locked().told(now)
+    }
+
+    /// What went wrong last, whether it counted or not.
+    pub fn last_failure(&self) -> Option<Incident> {
+        if self.has_ailed.load(Ordering::Acquire) { self.locked().last_failure() } else { None }
     }
 
     /// Calls that it is serving now.

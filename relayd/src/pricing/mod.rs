@@ -21,7 +21,7 @@ pub use names::PricedNames;
 pub use set::{SetPriceError, SetPrices, merged};
 
 use model::ModelPrice;
-pub use model::TokenMax;
+pub use model::{TokenMax, printed};
 
 /// The prices that relayd comes with, in the format of any other list.
 const BUILT_IN: &str = include_str!("built_in.json");

@@ -147,6 +147,12 @@ impl ModelPrice {
     }
 }
 
+/// Prices for people, by class. Dollars per million tokens or per thousand searches.
+pub fn printed(rates: &Rates) -> BTreeMap<String, String> {
+    let charged = UsageClass::ALL.iter().filter(|class| rates[**class] > 0);
+    charged.map(|&class| (class.name().to_owned(), unscaled(rates[class], places(class)))).collect()
+}
+
 /// Decimal places from the dollars in which people write the price of a class to pico-dollars per unit.
 const fn places(class: UsageClass) -> u32 {
     match class {

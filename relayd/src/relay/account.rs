@@ -13,7 +13,7 @@ use crate::provider::ErrorReply;
 use crate::scheduler::Purpose;
 use crate::scheduler::health::{Failure, Outcome};
 
-/// Takes note of what a call told about an account; tells the log when it has to rest for it.
+/// Takes note of what a call told about an account; tells the log when it failed, and when it has to rest for it.
 pub(super) fn learn(relay: &Relay, entry: &AccountEntry, purpose: Purpose<'_>, outcome: &Outcome) {
     let now = relay.clock.now();
     let (before, after) = entry.state.learn(purpose, outcome, now, &relay.settings.cooldowns);
@@ -28,6 +28,16 @@ pub(super) fn learn(relay: &Relay, entry: &AccountEntry, purpose: Purpose<'_>, o
             cause = incident.cause.describe(),
             until = %cooling.until,
             "account rests"
+        );
+    } else if let Some(failure) =
+        after.last_failure().filter(|_| after.last_failure() != before.last_failure())
+    {
+        tracing::info!(
+            account = %entry.account.id,
+            name = entry.account.name,
+            status = failure.cause.status(),
+            cause = failure.cause.describe(),
+            "account failed"
         );
     }
 }

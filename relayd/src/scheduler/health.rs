@@ -152,6 +152,7 @@ pub struct Health {
     until: [Option<Timestamp>; 4],
     suspicion: Option<Suspicion>,
     last: Option<Incident>,
+    last_failure: Option<Incident>,
 }
 
 /// A failure that may have been the call's own.
@@ -188,6 +189,15 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The upstream's status, where it is known.
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Limited => Some(429),
+            Self::AuthFailed(status) | Self::Failed(Failure::Status(status)) => Some(status),
+            Self::Overloaded | Self::Unreachable | Self::Failed(_) => None,
+        }
+    }
+
     /// One phrase for people.
     pub fn describe(self) -> String {
         match self {
@@ -221,13 +231,19 @@ impl Health {
             *until = (*until).max(others);
         }
         self.suspicion = self.suspicion.or(other.suspicion);
-        self.last = [self.last, other.last].into_iter().flatten().max_by_key(|incident| incident.at);
+        self.last = latest([self.last, other.last]);
+        self.last_failure = latest([self.last_failure, other.last_failure]);
         self
     }
 
-    /// The last thing that went wrong.
+    /// What it last came to rest for.
     pub const fn last(&self) -> Option<Incident> {
         self.last
+    }
+
+    /// The last thing that went wrong, whether it counted or not.
+    pub const fn last_failure(&self) -> Option<Incident> {
+        self.last_failure
     }
 
     /// Whether a success would change anything.
@@ -285,7 +301,8 @@ impl Health {
         if self.suspicion.is_some_and(is_another) {
             return self.failed(failure, now, cooldowns);
         }
-        Self { suspicion: Some(suspicion), ..self }
+        let last_failure = Some(Incident { cause: Cause::Failed(failure), at: now });
+        Self { suspicion: Some(suspicion), last_failure, ..self }
     }
 
     fn failed(self, failure: Failure, now: Timestamp, cooldowns: &Cooldowns) -> Self {
@@ -297,8 +314,14 @@ impl Health {
         *slot = Some(slot.map_or(until, |earlier| earlier.max(until)));
         self.suspicion = None;
         self.last = Some(Incident { cause, at: now });
+        self.last_failure = self.last;
         self
     }
+}
+
+/// The incident that happened last.
+pub(super) fn latest(incidents: impl IntoIterator<Item = Option<Incident>>) -> Option<Incident> {
+    incidents.into_iter().flatten().max_by_key(|incident| incident.at)
 }
 
 #[cfg(test)]
@@ -378,6 +401,19 @@ mod tests {
         ] {
             assert_eq!(after(&outcomes), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn what_did_not_count_is_told_all_the_same() {
+        let health = Health::default().after(&suspect(1), NOW, &Cooldowns::default());
+        assert_eq!((health.cooling(NOW), health.last()), (None, None));
+        let failure = Incident { cause: Cause::Failed(Failure::Status(500)), at: NOW };
+        assert_eq!(health.last_failure(), Some(failure));
+        assert_eq!(health.last_failure().and_then(|failure| failure.cause.status()), Some(500));
+        let later = in_seconds(1);
+        let health = health.after(&Outcome::Unreachable, later, &Cooldowns::default());
+        let unreachable = Some(Incident { cause: Cause::Unreachable, at: later });
+        assert_eq!((health.last(), health.last_failure()), (unreachable, unreachable));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use shared::domain::{Operation, Timestamp};
 
-use super::health::{Cooldowns, Health, Outcome};
+use super::health::{Cooldowns, Health, Incident, Outcome, latest};
 
 /// Models are named by clients; so many that the vendor limits by themselves are remembered.
 const MODELS_MAX: usize = 64;
@@ -68,6 +68,12 @@ impl Vitals {
         // Of equals the last counts, and the first is the most telling.
         let found = told.iter().find(rests).or_else(|| told.iter().rev().max_by_key(ailed_at));
         found.cloned().unwrap_or_default()
+    }
+
+    /// What went wrong last with any call, whether it counted or not.
+    pub fn last_failure(&self) -> Option<Incident> {
+        let models = self.models.iter().map(|model| &model.health);
+        latest(self.operations.iter().chain(models).map(Health::last_failure))
     }
 
     fn model(&mut self, Purpose { operation, model }: Purpose<'_>, now: Timestamp) -> &mut Health {
@@ -152,6 +158,7 @@ mod tests {
             for now in [NOW, NOW.after(Duration::from_secs(1_000_000))] {
                 let (health, alone) = vitals.told(now);
                 assert_eq!((health.last().is_some(), alone.as_deref()), (true, expected), "{purpose:?}");
+                assert!(vitals.last_failure().is_some());
             }
         }
         assert_eq!(Vitals::default().told(NOW), (Health::default(), None));

@@ -2,8 +2,8 @@
 
 use http::Response;
 use serde_json::{Value, json};
-use shared::domain::limit::{CalendarUnit, Metric};
-use shared::domain::{NanoUsd, Timestamp, UsageClass};
+use shared::domain::limit::{CalendarUnit, Counted, Metric};
+use shared::domain::{Timestamp, UsageClass};
 use tokio::sync::Semaphore;
 
 use super::router::OwnerView;
@@ -59,7 +59,7 @@ pub(super) async fn view(
             let (sums, limits) = (sums().await?, limits(relay, key, now).await?);
             match view {
                 OwnerView::KeyInfo => key_info(key, &sums, &limits, now),
-                _ => json!({"usage": sums.print(), "limits": limits, "timestamp": now}),
+                _ => json!({"usage": sums.print(), "limits": limits.rows, "timestamp": now}),
             }
         }
         OwnerView::OpenaiKeyInfo => {
@@ -80,13 +80,13 @@ fn me(key: &KeyEntry) -> Value {
     })
 }
 
-fn key_info(key: &KeyEntry, sums: &Sums, limits: &[Value], now: Timestamp) -> Value {
+fn key_info(key: &KeyEntry, sums: &Sums, limits: &Limits, now: Timestamp) -> Value {
     json!({
         "keyInfo": {
             "id": key.key.id,
             "name": key.key.name,
-            "tokenLimit": 0,
-            "limits": limits,
+            "tokenLimit": limits.tokens.map_or(0, |tokens| tokens.limit),
+            "limits": limits.rows,
             "expiresAt": key.key.expires_at,
             "usage": usage(&sums.total),
         },
@@ -94,15 +94,15 @@ fn key_info(key: &KeyEntry, sums: &Sums, limits: &[Value], now: Timestamp) -> Va
     })
 }
 
-fn openai_key_info(key: &KeyEntry, sums: &Sums, limits: &[Value]) -> Value {
+fn openai_key_info(key: &KeyEntry, sums: &Sums, limits: &Limits) -> Value {
     json!({
         "id": key.key.id,
         "name": key.key.name,
         "permissions": key.key.permissions,
-        "token_limit": 0,
+        "token_limit": limits.tokens.map_or(0, |tokens| tokens.limit),
         "tokens_used": sums.total.usage.tokens(),
-        "tokens_remaining": null,
-        "limits": limits,
+        "tokens_remaining": limits.tokens.map(|tokens| tokens.left),
+        "limits": limits.rows,
         "expires_at": key.key.expires_at,
         "usage": sums.print(),
     })
@@ -126,29 +126,39 @@ impl Sums {
     }
 }
 
-async fn limits(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Vec<Value>, StoreError> {
-    let mut rows = Vec::new();
-    for set in key.limit_sets() {
-        let standings = set.standings(&**relay.directory.store(), now).await?;
-        rows.extend(standings.into_iter().map(|(limit, standing)| {
-            json!({
-                "limit": limit,
-                "holder": set.scope.name(),
-                "used": amount(limit.metric, standing.booked),
-                "held": amount(limit.metric, standing.held),
-                "resets_at": standing.resets_at,
-            })
-        }));
-    }
-    Ok(rows)
+/// The limits that hold for a key.
+#[derive(Default)]
+struct Limits {
+    rows: Vec<Value>,
+    /// Of those that count tokens, the one of which least is left: some clients know of one such limit only.
+    tokens: Option<Tokens>,
 }
 
-/// Calls and tokens are numbers, money is a text of dollars.
-fn amount(metric: Metric, amount: u64) -> Value {
-    match metric {
-        Metric::Cost => json!(NanoUsd::from_counted(amount)),
-        Metric::Requests | Metric::Tokens | Metric::Concurrent => amount.into(),
+/// A limit that counts tokens.
+#[derive(Clone, Copy)]
+struct Tokens {
+    limit: u64,
+    left: u64,
+}
+
+async fn limits(relay: &Relay, key: &KeyEntry, now: Timestamp) -> Result<Limits, StoreError> {
+    let mut limits = Limits::default();
+    for set in key.limit_sets() {
+        for (limit, standing) in set.standings(&**relay.directory.store(), now).await? {
+            limits.rows.push(json!({
+                "limit": limit,
+                "holder": set.scope.name(),
+                "used": Counted::of(limit.metric, standing.booked),
+                "held": Counted::of(limit.metric, standing.held),
+                "resets_at": standing.resets_at,
+            }));
+            if limit.metric == Metric::Tokens {
+                let tokens = Tokens { limit: limit.amount, left: standing.left_of(limit.amount) };
+                limits.tokens = limits.tokens.into_iter().chain([tokens]).min_by_key(|tokens| tokens.left);
+            }
+        }
     }
+    Ok(limits)
 }
 
 /// The day and the month are those of the configured zone.

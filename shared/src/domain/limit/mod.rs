@@ -7,13 +7,16 @@ mod print;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub use calendar::{Calendar, CalendarUnit, NoZone, TimeOfDay, Zone};
 pub use parse::NoLimit;
 
 use super::text::json_by_text;
-use super::{Glob, Operation};
+use super::{Glob, NanoUsd, Operation};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +48,44 @@ impl Metric {
     /// Whether a call is counted as one, so that nothing about it has to be estimated.
     pub const fn is_exact(self) -> bool {
         matches!(self, Self::Requests | Self::Concurrent)
+    }
+}
+
+/// An amount of what a limit counts, as it is told: a number of calls or tokens, or money, in JSON as a text of
+/// dollars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Counted {
+    /// Calls or tokens.
+    Number(u64),
+    /// Dollars.
+    Money(NanoUsd),
+}
+
+impl Counted {
+    /// What a counter's number stands for.
+    pub fn of(metric: Metric, amount: u64) -> Self {
+        match metric {
+            Metric::Cost => Self::Money(NanoUsd::from_counted(amount)),
+            Metric::Requests | Metric::Tokens | Metric::Concurrent => Self::Number(amount),
+        }
+    }
+
+    /// The counter's number.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Number(number) => number,
+            Self::Money(amount) => amount.as_counted(),
+        }
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Money(amount) => amount.fmt(f),
+        }
     }
 }
 

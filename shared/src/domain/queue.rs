@@ -41,7 +41,11 @@ impl fmt::Display for KeyQueue {
 
 /// The text says nothing of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a queue is written like 20:30s, for 20 calls that wait 30 seconds at most, or off")]
+#[error(
+    "a queue is written like 20:30s, for 20 calls that wait 30 seconds at most, or off; it has 1 to {} calls and waits \
+     an hour at most",
+    QueueBounds::SIZE_MAX
+)]
 pub struct NoQueue;
 
 impl FromStr for KeyQueue {

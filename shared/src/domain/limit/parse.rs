@@ -24,6 +24,14 @@ pub enum NoLimit {
         "the amount of a limit is a whole number from 1 up (500, 20k, 3m) or dollars ($20, $0.50), not {0:?}"
     )]
     Amount(String),
+    /// The amount is more than can be counted.
+    #[error("the amount of a limit is at most 9223372036854775807, or $9223372036.85, not {0:?}")]
+    TooMuch(String),
+    /// Calls that are open at the same time are counted at this moment, not over a time.
+    #[error(
+        "calls that are open at the same time are counted over no time: write \"4 concurrent\" without {0:?}"
+    )]
+    Concurrent(String),
     /// The metric is unknown.
     #[error("a limit counts \"requests\", \"tokens\", \"concurrent\" calls or dollars (\"$20\"), not {0:?}")]
     Metric(String),
@@ -36,10 +44,10 @@ pub enum NoLimit {
     #[error("a limit's time is in seconds, minutes, hours, days, weeks or months, not {0:?}")]
     Unit(String),
     /// Months have no fixed length.
-    #[error("several months have no fixed length; write \"per month\", or days")]
+    #[error("months have no fixed length; write \"per month\", which is the calendar's, or a number of days")]
     Months,
     /// The time is zero or too long.
-    #[error("a limit's time is a whole number of seconds to weeks, at most 136 years, not {0:?}")]
+    #[error("a limit's time is a whole number of seconds to weeks, at most {DAYS_MAX} days, not {0:?}")]
     Length(String),
     /// Something stands where nothing is expected.
     #[error(
@@ -53,8 +61,11 @@ pub enum NoLimit {
     /// It goes with days, weeks and months of the calendar alone.
     #[error("{0:?} goes with \"per day\", \"per week\" and \"per month\" alone")]
     NoCalendar(&'static str),
-    /// The day is unknown.
-    #[error("a week begins \"from Monday\" or another day, a month \"from day 15\"; {0:?} is neither")]
+    /// The first day of a week is unknown.
+    #[error("a week begins \"from Monday\" or another day of the week, not {0:?}")]
+    Weekday(String),
+    /// The first day of a month is unknown.
+    #[error("a month begins \"from day 15\" or another from 1 to 31, not {0:?}")]
     Day(String),
     /// The time of day cannot be read.
     #[error(transparent)]
@@ -72,6 +83,11 @@ pub enum NoLimit {
     #[error("\"strict\" goes with tokens and dollars alone: calls are always counted exactly")]
     Strict,
 }
+
+/// More is never counted.
+const AMOUNT_MAX: u64 = i64::MAX as u64;
+/// A time that is counted from the first use is no longer.
+const DAYS_MAX: u32 = u32::MAX / 86_400;
 
 pub(super) const HOUR_S: u64 = 3_600;
 pub(super) const UNITS: [(&str, u64); 5] =
@@ -206,24 +222,27 @@ impl<'a, I: Iterator<Item = &'a str>> Words<'a, I> {
                 limit.is_strict = true;
                 Ok(())
             }
+            "per" | "calendar" if limit.metric == Metric::Concurrent => {
+                Err(NoLimit::Concurrent(word.to_owned()))
+            }
+            "total" if limit.metric == Metric::Concurrent => Err(NoLimit::Concurrent(word.to_owned())),
             _ => Err(NoLimit::Word(word.to_owned())),
         }
     }
 
     fn first_day(&mut self, unit: &mut CalendarUnit) -> Result<(), NoLimit> {
         let word = self.0.next().unwrap_or_default();
-        let wrong = || NoLimit::Day(word.to_owned());
         match unit {
             CalendarUnit::Week(first) => {
                 let day = WEEKDAYS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
-                *first = day.ok_or_else(wrong)?.1;
+                *first = day.ok_or_else(|| NoLimit::Weekday(word.to_owned()))?.1;
             }
             CalendarUnit::Month(first) if word.eq_ignore_ascii_case("day") => {
                 let number = self.0.next().unwrap_or_default();
                 let day = number.parse().ok().filter(|day| (1..=31).contains(day));
                 *first = day.ok_or_else(|| NoLimit::Day(number.to_owned()))?;
             }
-            CalendarUnit::Month(_) => return Err(wrong()),
+            CalendarUnit::Month(_) => return Err(NoLimit::Day(word.to_owned())),
             CalendarUnit::Hour | CalendarUnit::Day => return Err(NoLimit::NoCalendar("from")),
         }
         Ok(())
@@ -269,19 +288,24 @@ fn count(word: &str) -> Result<u64, NoLimit> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
+    if digits.is_empty() {
+        return Err(wrong());
+    }
+    // Digits alone make a number, if it is not too large.
     let number: Option<u64> = digits.parse().ok();
-    let amount = number.and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?;
-    bounded(amount).ok_or_else(wrong)
+    let amount = number.and_then(|number| number.checked_mul(factor)).filter(|amount| *amount <= AMOUNT_MAX);
+    match amount.ok_or_else(|| NoLimit::TooMuch(word.to_owned()))? {
+        0 => Err(wrong()),
+        amount => Ok(amount),
+    }
 }
 
 fn dollars(word: &str) -> Result<u64, NoLimit> {
     let wrong = || NoLimit::Amount(word.to_owned());
-    let amount: NanoUsd = word.parse().map_err(|_| wrong())?;
-    u64::try_from(amount.as_nanos()).ok().and_then(bounded).ok_or_else(wrong)
-}
-
-fn bounded(amount: u64) -> Option<u64> {
-    (1..=i64::MAX as u64).contains(&amount).then_some(amount)
+    let is_dear = word.trim_start_matches('$').bytes().take_while(u8::is_ascii_digit).count() > 9;
+    let amount: NanoUsd =
+        word.parse().map_err(|_| if is_dear { NoLimit::TooMuch(word.to_owned()) } else { wrong() })?;
+    u64::try_from(amount.as_nanos()).ok().filter(|amount| *amount > 0).ok_or_else(wrong)
 }
 
 fn length(number: &str, unit: &str) -> Result<Duration, NoLimit> {

@@ -59,7 +59,7 @@ fn mistakes_are_named() {
         ("$0 per day", "whole number"),
         ("$-1 per day", "whole number"),
         ("$0.0000000001 per day", "whole number"),
-        ("99999999999b tokens per day", "whole number"),
+        ("99999999999b tokens per day", "at most 9223372036854775807"),
         ("5 apples per day", "\"apples\""),
         ("5 requests", "over which time"),
         ("5 requests in all", "over which time"),
@@ -94,6 +94,26 @@ fn mistakes_are_named() {
         ("5 requests per day strict", "counted exactly"),
         ("$5 per day strict strict", "twice"),
         ("$5 per day please", "\"please\""),
+    ] {
+        let error = text.parse::<Limit>().expect_err(text).to_string();
+        assert!(error.contains(part), "{text:?}: {error}");
+    }
+}
+
+/// What is wrong is named, and not what would be right elsewhere.
+#[test]
+fn mistakes_have_their_own_sentence() {
+    for (text, part) in [
+        ("$20 per month from Monday", "a month begins \"from day 15\""),
+        ("$20 per week from day 3", "a week begins \"from Monday\""),
+        ("4 concurrent per minute", "counted over no time"),
+        ("4 concurrent calls per day", "counted over no time"),
+        ("60 requests per 1 month", "write \"per month\""),
+        ("999999999999999999999 tokens per day", "at most 9223372036854775807"),
+        ("10000000000000m tokens per day", "at most 9223372036854775807"),
+        ("$99999999999 per day", "$9223372036.85"),
+        ("5 requests per 200 years", "seconds, minutes, hours, days, weeks or months"),
+        ("5 requests per 49711 days", "at most 49710 days"),
     ] {
         let error = text.parse::<Limit>().expect_err(text).to_string();
         assert!(error.contains(part), "{text:?}: {error}");

@@ -154,6 +154,23 @@ fn mistakes_in_the_environment_are_named() {
     naming(&check(None, &[("RELAYD__SERVER__BODY_BYTES_MAX", "many")]), "body_bytes_max");
 }
 
+#[test]
+fn an_address_that_is_none_is_shown_with_a_form_that_is_one() {
+    let folder = temporary_folder();
+    let file = folder.path().join("relayd.toml");
+    let form = "write an IP address with a port, such as \"127.0.0.1:3000\" or \"[::]:3000\"";
+    for wrong in ["localhost:3000", "127.0.0.1", ":3000"] {
+        let told = format!("\"{wrong}\" is no address: {form}");
+        std::fs::write(&file, format!("[server]\nlisten = [\"127.0.0.1:1\", \"{wrong}\"]\n")).unwrap();
+        is_refused(&check(Some(&file), &[]), &format!("relayd.toml:2: server.listen: {told}"));
+        is_refused(&check(None, &[("RELAYD__SERVER__LISTEN", wrong)]), &told);
+        let output = relayd().args(["--check", "--listen", wrong]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(wrong) && said.contains(form), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_daemon_does_not_start_on_mistakes() {
     let folder = temporary_folder();

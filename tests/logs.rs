@@ -1,11 +1,13 @@
 //! The daemon's own log: bounded by size and count, whole lines, and nothing in it that is private.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use shared::domain::{AccountKind, Protocol};
 
-use crate::support::daemon::{setting, temporary_folder};
+use crate::support::daemon::{relayd, setting, temporary_folder};
 use crate::support::{Call, Rig, Setup, until};
 
 const FILE_BYTES_MAX: usize = 4_096;
@@ -84,4 +86,50 @@ async fn requests_are_logged_on_demand_without_what_they_say() {
         }
         assert!(!rig.daemon.output().contains(PROMPT));
     }
+}
+
+/// The journal has priorities and times of its own.
+#[tokio::test]
+async fn lines_for_the_journal_have_their_priority_and_no_time() {
+    let folder = temporary_folder();
+    let path = folder.path().join("journal");
+    for is_journal in [true, false] {
+        let file = fs::File::create(&path).unwrap();
+        let place = file.metadata().unwrap();
+        let stream = if is_journal { format!("{}:{}", place.dev(), place.ino()) } else { "1:1".to_owned() };
+        let mut command = relayd();
+        command.arg("--data").arg(folder.path().join("data")).args(["--listen", "127.0.0.1:0"]);
+        command.env("JOURNAL_STREAM", stream).stdin(Stdio::null()).stderr(file);
+        let mut process = command.spawn().unwrap();
+        let listening = async || {
+            let log = fs::read_to_string(&path).unwrap();
+            log.contains("listening").then_some(log)
+        };
+        let log = until("it listens", listening).await;
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&process),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        assert!(process.wait().unwrap().success());
+        let first = log.lines().next().unwrap();
+        assert!(first.contains("relayd starts version=\"") && first.contains("data=/"), "{first}");
+        for line in log.lines() {
+            let is_told = line.starts_with("<6>relayd::") && !line.contains("INFO");
+            assert_eq!(is_told, is_journal, "{line}");
+            assert_eq!(line.contains(" INFO "), !is_journal, "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_keys_are_guessed_from_is_told_once() {
+    let rig = Rig::bare(Setup::default().set(setting::FAILURES_MAX, 2)).await;
+    let stranger = rig.daemon.client("cr_unknown");
+    for status in [401, 401, 429, 429, 429] {
+        stranger.get("/v1/models").await.expect(status);
+    }
+    let output = rig.daemon.output();
+    assert_eq!(output.matches("keys are guessed from an address").count(), 1, "{output}");
+    assert!(output.contains("address=127.0.0.1") && !output.contains("cr_unknown"), "{output}");
 }

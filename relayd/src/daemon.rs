@@ -127,6 +127,7 @@ impl Daemon {
         let clock = Clock::new();
         let started_at = clock.now();
         let data = &options.data;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), data = %data.display(), "relayd starts");
         make_folder(data).map_err(|source| RunError::Data { path: data.clone(), source })?;
         let socket = admin_socket(data)?;
         let node = node_number(data)?;

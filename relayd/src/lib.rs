@@ -35,7 +35,7 @@ mod upstream;
 mod workers;
 
 pub use check::{CheckError, check};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, NoAddress, address};
 pub use daemon::{Options, RunError, run};
 pub use logging::LogError;
 pub use protocol::fuzz;

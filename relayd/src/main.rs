@@ -23,7 +23,7 @@ struct Flags {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address to listen at, such as 127.0.0.1:3000; may be given several times
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = relayd::address)]
     listen: Vec<SocketAddr>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]

@@ -15,6 +15,8 @@ use shared::domain::{ApiKey, Timestamp};
 
 pub use throttle::Throttle;
 
+use throttle::Refusal;
+
 use crate::directory::{Directory, EditError, KeyEntry};
 use crate::percent::decode;
 
@@ -60,7 +62,12 @@ pub async fn authenticate(
     let presented = presented(request.headers, request.query).ok_or(AuthError::Missing)?;
     let Some(entry) = directory.find_key(&presented) else {
         return Err(match throttle.failed(request.address, now) {
-            Some(retry_at) => AuthError::Throttled { retry_at },
+            Some(Refusal { retry_at, is_first }) => {
+                if is_first {
+                    tracing::warn!(address = %request.address, until = %retry_at, "keys are guessed from an address");
+                }
+                AuthError::Throttled { retry_at }
+            }
             None => AuthError::Unknown,
         });
     };

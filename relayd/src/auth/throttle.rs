@@ -17,14 +17,23 @@ pub struct Throttle {
     window: Duration,
 }
 
+/// An attempt was one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// When the window ends.
+    pub retry_at: Timestamp,
+    /// It is the first in its window.
+    pub is_first: bool,
+}
+
 impl Throttle {
     /// Allows `failures_max` failed attempts in each window.
     pub fn new(failures_max: u32, window: Duration) -> Self {
         Self { failures: Mutex::default(), failures_max, window }
     }
 
-    /// Counts a failed attempt; gives the end of the window if it was one too many.
-    pub fn failed(&self, address: IpAddr, now: Timestamp) -> Option<Timestamp> {
+    /// Counts a failed attempt; gives the refusal if it was one too many.
+    pub fn failed(&self, address: IpAddr, now: Timestamp) -> Option<Refusal> {
         let address = block(address);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= ADDRESSES_MAX && !failures.contains_key(&address) {
@@ -40,7 +49,8 @@ impl Throttle {
             (*count, *since) = (0, now);
         }
         *count = count.saturating_add(1);
-        (*count > self.failures_max).then(|| since.after(self.window))
+        let is_first = *count == self.failures_max.saturating_add(1);
+        (*count > self.failures_max).then(|| Refusal { retry_at: since.after(self.window), is_first })
     }
 }
 
@@ -66,7 +76,10 @@ mod tests {
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         assert_eq!(throttle.failed(address, at(0)), None);
         assert_eq!(throttle.failed(address, at(10)), None);
-        assert_eq!(throttle.failed(address, at(20)), Some(at(60)));
+        for (seconds, is_first) in [(20, true), (30, false)] {
+            let refusal = Refusal { retry_at: at(60), is_first };
+            assert_eq!(throttle.failed(address, at(seconds)), Some(refusal));
+        }
         assert_eq!(throttle.failed("192.0.2.2".parse().unwrap(), at(20)), None);
         assert_eq!(throttle.failed(address, at(60)), None);
     }

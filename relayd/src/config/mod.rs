@@ -22,7 +22,7 @@ pub use section::{
     Affinity, Auth, Disconnect, Failover, Health, Journal, Ledger, Limits, Log, Queue, Rates, Secrets,
     Server, Store, Upstream,
 };
-pub use value::{Cors, LogFormat, Network, NoStore, OnFailure, StoreUrl, Unpriced};
+pub use value::{Cors, LogFormat, Network, NoAddress, NoStore, OnFailure, StoreUrl, Unpriced, address};
 
 /// Every setting of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

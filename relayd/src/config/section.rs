@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shared::domain::{OnDisconnect, Zone};
 
-use super::value::{Cors, LogFormat, LogLevel, Millis, Network, OnFailure, Rate, StoreUrl, Unpriced};
+use super::value::{self, Cors, LogFormat, LogLevel, Millis, Network, OnFailure, Rate, StoreUrl, Unpriced};
 
 const MIB: usize = 1024 * 1024;
 const MINUTE_MS: u64 = 60_000;
@@ -17,6 +17,7 @@ const MINUTE_MS: u64 = 60_000;
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Addresses that clients connect to.
+    #[serde(deserialize_with = "value::addresses")]
     pub listen: Vec<SocketAddr>,
     /// Threads that serve requests; 0 is one per core.
     pub workers: usize,

@@ -143,7 +143,8 @@ fn refusals_of_values_say_where_and_what_would_be_right() {
         ),
         (
             "[server]\nlisten = [\"localhost\"]\n",
-            "relayd.toml:2: server.listen: invalid socket address syntax; the default is [\"127.0.0.1:3000\"]",
+            "relayd.toml:2: server.listen: \"localhost\" is no address: write an IP address with a port, such as \
+             \"127.0.0.1:3000\" or \"[::]:3000\"; the default is [\"127.0.0.1:3000\"]",
         ),
         (
             "[log]\nlevel = \"loud\"\n",
@@ -206,8 +207,8 @@ fn refusals_of_variables_name_them() {
         (
             "RELAYD__SERVER__LISTEN",
             "3000",
-            "RELAYD__SERVER__LISTEN: server.listen: invalid socket address syntax; \
-             the default is [\"127.0.0.1:3000\"]",
+            "RELAYD__SERVER__LISTEN: server.listen: \"3000\" is no address: write an IP address with a port, such as \
+             \"127.0.0.1:3000\" or \"[::]:3000\"; the default is [\"127.0.0.1:3000\"]",
         ),
         (
             "RELAYD__FAILOVER__ATTEMPTS",

@@ -1,6 +1,6 @@
 //! Values of settings that are more than a number or a text.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -28,6 +28,26 @@ impl Millis {
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.0)
     }
+}
+
+/// An address to listen at is none.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no address: write an IP address with a port, such as \"127.0.0.1:3000\" or \"[::]:3000\"")]
+pub struct NoAddress(String);
+
+/// Reads an address to listen at.
+///
+/// # Errors
+///
+/// It is none: a name, for example, or an address without a port.
+pub fn address(text: &str) -> Result<SocketAddr, NoAddress> {
+    text.trim().parse().map_err(|_| NoAddress(text.to_owned()))
+}
+
+/// Reads a list of them.
+pub(super) fn addresses<'de, D: serde::Deserializer<'de>>(list: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(list)?;
+    texts.iter().map(|text| address(text).map_err(serde::de::Error::custom)).collect()
 }
 
 /// Which pages in browsers may call: `false`, or a list of origins, where `"*"` stands for all.

@@ -6,6 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+mod journal;
+
+use journal::Prioritised;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
@@ -56,15 +59,24 @@ pub fn start(settings: &Settings) -> Result<WorkerGuard, LogError> {
             non_blocking(rotating)
         }
     };
-    let is_terminal = settings.file.is_none() && io::IsTerminal::is_terminal(&io::stderr());
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(is_terminal);
-    let started = if settings.is_json {
-        tracing::subscriber::set_global_default(subscriber.json().finish())
-    } else {
-        tracing::subscriber::set_global_default(subscriber.finish())
+    let to_stderr = settings.file.is_none();
+    let is_terminal = to_stderr && io::IsTerminal::is_terminal(&io::stderr());
+    let is_journal = to_stderr && journal::is_stderr();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
+    let started = match (settings.is_json, is_journal) {
+        (true, true) => set(subscriber.with_writer(Prioritised(writer)).json().finish()),
+        (true, false) => set(subscriber.with_writer(writer).json().finish()),
+        // The journal has the time and the level of each line itself.
+        (false, true) => {
+            set(subscriber.with_writer(Prioritised(writer)).without_time().with_level(false).finish())
+        }
+        (false, false) => set(subscriber.with_writer(writer).finish()),
     };
     started.map(|()| guard).map_err(|_| LogError::Twice)
+}
+
+fn set(subscriber: impl Into<tracing::Dispatch>) -> Result<(), tracing::dispatcher::SetGlobalDefaultError> {
+    tracing::dispatcher::set_global_default(subscriber.into())
 }
 
 /// Whether a log file could be written. Nothing is made and nothing is written.

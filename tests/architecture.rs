@@ -101,7 +101,7 @@ const CONTROL_PARTS: [(&str, &[&str]); 16] = [
     ("prompt", &["failure"]),
     ("secret", &["failure"]),
     ("program", &["failure"]),
-    ("stopping", &["client", "failure", "process", "prompt"]),
+    ("stopping", &["client", "failure", "format", "output", "process", "prompt"]),
     ("limits", &["args", "format", "output"]),
     ("account_table", &["format", "limits", "output"]),
     ("ctl", &["client", "output", "place", "prompt"]),

@@ -271,3 +271,83 @@ async fn a_key_tells_when_it_was_last_used_and_when_it_was_deleted() {
     assert!(deleted["deleted_at"].is_string(), "{deleted}");
     assert!(run(data, &["key", "list", "--deleted"]).contains("DELETED"));
 }
+
+/// What is open holds a stop up, which says so.
+#[tokio::test]
+async fn a_stop_says_what_it_waits_for() {
+    let mut rig = rig().await;
+    let gate = crate::support::Gate::closed();
+    let held = gate.clone();
+    rig.upstream.script(move |seen| answer(seen).after(crate::support::Step::Wait(held.clone())));
+    let call = rig.client.clone();
+    let open = tokio::spawn(async move { call.call(&Call::new(Protocol::Messages, MODEL)).await });
+    until("the call is open", async || (rig.daemon.status().await.in_flight == 1).then_some(())).await;
+    let mut stop = crate::support::control::command(rig.daemon.data(), &["--yes", "stop"]);
+    let mut stop =
+        stop.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut told = std::io::BufReader::new(stop.stderr.take().unwrap());
+    let line = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+        line
+    });
+    let line = line.await.unwrap();
+    assert!(line.starts_with("waiting for 1 open call to end, 60 seconds at most"), "{line}");
+    gate.open();
+    open.await.unwrap().expect(200);
+    assert!(rig.daemon.ended().await.success());
+    assert!(stop.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn what_has_no_effect_and_credentials_in_headers_are_refused() {
+    let rig = Rig::bare(Setup::default()).await;
+    let data = rig.daemon.data();
+    let add = |more: &[&str]| {
+        let args = [&["account", "add"], more].concat();
+        let output =
+            crate::support::control::command(data, &args).env("THE_SECRET", "sk-1").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let secret = ["--secret-env", "THE_SECRET"];
+    for (args, more, message) in [
+        (&["simulator", "--name", "s"][..], &secret[..], "an account of kind simulator has no credential"),
+        (
+            &["simulator", "--name", "s", "--base-url", "http://x"],
+            &[],
+            "an account of kind simulator has no base URL",
+        ),
+        (
+            &["claude-console", "--name", "c", "--api-version", "2024-10-21"],
+            &secret,
+            "an account of kind claude-console has no api-version",
+        ),
+        (
+            &["claude-console", "--name", "c", "--header", "Authorization: Bearer x"],
+            &secret,
+            "the header \"authorization\" carries a credential",
+        ),
+    ] {
+        let (code, err) = add(&[args, more].concat());
+        assert_eq!(code, Some(2), "{args:?}: {err}");
+        assert!(err.starts_with(&format!("relayctl: {message}")), "{args:?}: {err}");
+    }
+    assert!(
+        add(&[&["ccr", "--name", "c", "--base-url", "http://x", "--header", "cookie: a"], &secret[..]]
+            .concat())
+        .1
+        .contains("hint: give it as the account's secret")
+    );
+    assert_eq!(told(data, &["account", "list"]), json!([]));
+}
+
+#[tokio::test]
+async fn a_broken_price_list_says_where_it_breaks_off() {
+    let rig = Rig::bare(Setup::default()).await;
+    let data = rig.daemon.data();
+    let file = data.join("prices.json");
+    std::fs::write(&file, "{\n  \"m\": {\"input_cost_per_token\": 1,}\n").unwrap();
+    let (code, _, err) = outcome(data, &["pricing", "update", "--file", file.to_str().unwrap()]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("this one is none from line 2, column "), "{err}");
+}

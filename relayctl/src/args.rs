@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use shared::domain::account::UnknownName;
+use shared::domain::name::{self, NoName};
 use shared::domain::{AccountKind, Family, Glob, Multiplier, NoMultiplier, OnDisconnect, Protocol};
 
 /// Reads an account kind; the help lists them.
@@ -59,6 +60,25 @@ pub(crate) fn text(text: &str) -> Result<String, EmptyValue> {
     if text.trim().is_empty() { Err(EmptyValue) } else { Ok(text.to_owned()) }
 }
 
+/// Reads a name for something.
+pub(crate) fn name(text: &str) -> Result<String, NoName> {
+    name::check(text).map(|()| text.to_owned())
+}
+
+/// The text is no address that calls can be sent to.
+#[derive(Debug, thiserror::Error)]
+#[error("a base URL looks like https://host/path, without a user and a query")]
+pub(crate) struct NoBaseUrl;
+
+/// Reads the address of an account.
+pub(crate) fn base_url(text: &str) -> Result<String, NoBaseUrl> {
+    let uri: hyper::Uri = text.parse().map_err(|_| NoBaseUrl)?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    let is_plain = !authority.is_empty() && !authority.contains('@') && uri.query().is_none();
+    if is_web && is_plain { Ok(text.to_owned()) } else { Err(NoBaseUrl) }
+}
+
 /// An empty text where there must be one.
 #[derive(Debug, thiserror::Error)]
 #[error("it is empty")]
@@ -86,6 +106,18 @@ pub(crate) mod tests {
     pub(crate) fn parsed<T: Subcommand>(words: &[&str]) -> Result<T, clap::Error> {
         let command = T::augment_subcommands(clap::Command::new("relayctl")).subcommand_required(true);
         T::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    #[test]
+    fn addresses_are_whole_and_hold_no_credential() {
+        for fine in ["https://api.test", "http://127.0.0.1:8080/v1/"] {
+            assert_eq!(base_url(fine).ok().as_deref(), Some(fine));
+        }
+        for bad in
+            ["", "foo", "api.test", "ftp://api.test", "https://", "https://u:p@api.test", "https://a?k=1"]
+        {
+            assert!(base_url(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -20,9 +20,12 @@ use crate::quickstart::QuickstartArgs;
 use crate::store::StoreCommand;
 use crate::usage::{RequestsArgs, UsageArgs};
 
+const EXIT_CODES: &str = "Exit codes: 0 it is done; 1 it is not; 2 the command line is wrong, a value that can mean \
+                          nothing included";
+
 /// Controls relayd over its Unix socket
 #[derive(Debug, Parser)]
-#[command(name = "relayctl", version, max_term_width = 100)]
+#[command(name = "relayctl", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,

@@ -34,7 +34,7 @@ pub(crate) async fn stop(ctl: &Ctl) -> Result<(), Failure> {
         status.pid,
         format::several(status.in_flight, "open call")
     ))?;
-    let end = stopping::stop_and_watch(&ctl.client, &status).await?;
+    let end = stopping::stop_and_watch(&ctl.client, &ctl.out, &status).await?;
     ctl.out.print(&Done {}, |_, _| end.told(status.pid))
 }
 

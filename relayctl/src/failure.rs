@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use shared::admin::{Problem, ProblemCode};
+
 use crate::client::ClientError;
 use crate::format;
 
@@ -46,6 +48,8 @@ impl Failure {
         let code = match &self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
             Self::Usage { .. } => WRONG_USAGE,
+            // A value that can mean nothing, whichever program notices.
+            Self::Call(ClientError::Refused(Problem { code: ProblemCode::Invalid, .. })) => WRONG_USAGE,
             _ => FAILED,
         };
         // When the standard error is closed, the exit code is all that can be told.
@@ -70,7 +74,6 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
-    use shared::admin::{Problem, ProblemCode};
 
     use super::*;
 

@@ -46,7 +46,7 @@ pub(crate) struct KeyName {
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// Its name
-    #[arg(value_parser = args::text)]
+    #[arg(value_parser = args::name)]
     name: String,
     /// What it may use: "4 concurrent", "60 requests per minute", "$20 per day", "100k tokens in total" (repeatable)
     #[arg(long = "limit", value_name = "LIMIT")]
@@ -113,7 +113,7 @@ pub(crate) struct UpdateArgs {
     /// Its id or name
     key: String,
     /// A new name
-    #[arg(long, value_parser = args::text)]
+    #[arg(long, value_parser = args::name)]
     name: Option<String>,
     #[command(flatten)]
     limits: LimitArgs,

@@ -109,13 +109,10 @@ pub(crate) async fn run(ctl: &Ctl, command: PricingCommand) -> Result<(), Failur
         }
         PricingCommand::Unset { model } => {
             let prices = client.call(&ShowPrices { model: Some(Glob::from(model.as_str())) }).await?;
-            if !prices.iter().any(|price| price.model == model && price.source == SET) {
-                return Err(Failure::bad_news(
-                    format!("no price is set by hand for {model:?}"),
-                    "`relayctl pricing show` says where each price comes from",
-                ));
+            // Where none is set, the daemon refuses, and knows the name that may be meant.
+            if prices.iter().any(|price| price.model == model && price.source == SET) {
+                ctl.prompt.confirm(&format!("take back the price of {model} that was set by hand"))?;
             }
-            ctl.prompt.confirm(&format!("take back the price of {model} that was set by hand"))?;
             out.print(&client.call(&UnsetPrice { model }).await?, unset)
         }
     }

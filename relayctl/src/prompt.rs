@@ -5,8 +5,9 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::Context;
+use dialoguer::console::{Key, Term};
 use dialoguer::theme::ColorfulTheme;
-use dialoguer::{Confirm, Input, Password, Select};
+use dialoguer::{Confirm, Select};
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::progress::Progress;
 use shared::redact::Secret;
@@ -47,33 +48,130 @@ impl Prompt {
         }
         let theme = ColorfulTheme::default();
         let question = Confirm::with_theme(&theme).default(false);
-        let answer = question.with_prompt(capitalised(deed)).interact().context("no answer")?;
-        if answer { Ok(()) } else { Err(Failure::BadNews { message: "not done".to_owned(), hint: None }) }
+        let answer = question.with_prompt(capitalised(deed)).interact_opt().context("no answer")?;
+        if answer == Some(true) { Ok(()) } else { Err(left()) }
     }
 
     /// Lets the person choose one of several; the answer is its index.
     pub(crate) fn choose(&self, question: &str, items: &[String]) -> Result<usize, Failure> {
         let theme = ColorfulTheme::default();
         let select = Select::with_theme(&theme).with_prompt(question).items(items).default(0);
-        Ok(select.interact().context("no answer")?)
+        select.interact_opt().context("no answer")?.ok_or_else(left)
     }
 
-    /// Asks for a text, proposing one where there is a usual answer.
-    pub(crate) fn text(&self, question: &str, usual: Option<&str>) -> Result<String, Failure> {
-        let theme = ColorfulTheme::default();
-        let input = Input::<String>::with_theme(&theme).with_prompt(question);
-        let input = match usual {
-            Some(usual) => input.default(usual.to_owned()),
-            None => input,
-        };
-        Ok(input.interact_text().context("no answer")?.trim().to_owned())
+    /// Asks for a text until `check` takes it, proposing one where there is a usual answer.
+    pub(crate) fn text(
+        &self,
+        question: &str,
+        usual: Option<&str>,
+        check: impl Fn(&str) -> Result<String, String>,
+    ) -> Result<String, Failure> {
+        let proposed = usual.map_or_else(String::new, |usual| format!(" [{usual}]"));
+        loop {
+            let typed = ask(&format!("{question}{proposed}: "), true)?;
+            let text = if typed.is_empty() { usual.unwrap_or_default() } else { &typed };
+            match check(text) {
+                Ok(text) => return Ok(text),
+                Err(reason) => {
+                    Term::stderr().write_line(&reason).context("no answer")?;
+                }
+            }
+        }
     }
 
     /// Asks for a secret; what is typed is not shown.
     pub(crate) fn secret(&self, question: &str) -> Result<Secret, Failure> {
-        let theme = ColorfulTheme::default();
-        let password = Password::with_theme(&theme).with_prompt(question);
-        Ok(Secret::new(password.interact().context("no answer")?.trim()))
+        loop {
+            let typed = ask(&format!("{question}: "), false)?;
+            if !typed.is_empty() {
+                return Ok(Secret::new(typed));
+            }
+        }
+    }
+}
+
+/// The person does not want to go on.
+fn left() -> Failure {
+    Failure::BadNews { message: "not done".to_owned(), hint: None }
+}
+
+/// Asks for one line, without blanks around it. Escape and the end of input leave.
+fn ask(question: &str, is_shown: bool) -> Result<String, Failure> {
+    let term = Term::stderr();
+    let mut line = Line::default();
+    let draw = |line: &Line| {
+        let shown: String = if is_shown { line.text() } else { String::new() };
+        term.clear_line()?;
+        term.write_str(question)?;
+        term.write_str(&shown)?;
+        let behind = if is_shown { line.behind() } else { 0 };
+        term.move_cursor_left(behind)
+    };
+    loop {
+        draw(&line).context("no answer")?;
+        match line.typed(&term.read_key().context("no answer")?) {
+            Typed::More => {}
+            Typed::Done => break,
+            Typed::Left => {
+                term.write_line("").context("no answer")?;
+                return Err(left());
+            }
+        }
+    }
+    term.write_line("").context("no answer")?;
+    Ok(line.text().trim().to_owned())
+}
+
+/// A line that is being typed.
+#[derive(Debug, Default)]
+struct Line {
+    chars: Vec<char>,
+    /// Where the next character goes.
+    at: usize,
+}
+
+/// What a key did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Typed {
+    More,
+    Done,
+    Left,
+}
+
+impl Line {
+    /// What Ctrl-D types.
+    const END_OF_INPUT: char = '\u{4}';
+
+    fn typed(&mut self, key: &Key) -> Typed {
+        match *key {
+            Key::Enter => return Typed::Done,
+            Key::Escape | Key::CtrlC => return Typed::Left,
+            Key::Char(Self::END_OF_INPUT) if self.chars.is_empty() => return Typed::Left,
+            Key::Char(char) if !char.is_control() => {
+                self.chars.insert(self.at, char);
+                self.at += 1;
+            }
+            Key::Backspace if self.at > 0 => {
+                self.at -= 1;
+                self.chars.remove(self.at);
+            }
+            Key::Del if self.at < self.chars.len() => drop(self.chars.remove(self.at)),
+            Key::ArrowLeft => self.at = self.at.saturating_sub(1),
+            Key::ArrowRight => self.at = self.chars.len().min(self.at + 1),
+            Key::Home => self.at = 0,
+            Key::End => self.at = self.chars.len(),
+            _ => {}
+        }
+        Typed::More
+    }
+
+    fn text(&self) -> String {
+        self.chars.iter().collect()
+    }
+
+    /// Characters behind the cursor.
+    fn behind(&self) -> usize {
+        self.chars.len() - self.at
     }
 }
 
@@ -124,4 +222,36 @@ pub(crate) fn spinner(what: impl Into<Cow<'static, str>>) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(what);
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_typed_and_changed_anywhere() {
+        use Key::{ArrowLeft, Backspace, Char, Del, End, Enter, Home, Tab};
+        let mut line = Line::default();
+        let keys =
+            [Char('b'), Char('d'), ArrowLeft, Char('c'), Home, Char('x'), Char('a'), Tab, End, Char('!')];
+        for key in keys {
+            assert_eq!(line.typed(&key), Typed::More);
+        }
+        assert_eq!((line.text().as_str(), line.behind()), ("xabcd!", 0));
+        for key in [Backspace, Home, Del, Backspace] {
+            assert_eq!(line.typed(&key), Typed::More);
+        }
+        assert_eq!((line.text().as_str(), line.behind()), ("abcd", 4));
+        assert_eq!(line.typed(&Enter), Typed::Done);
+    }
+
+    #[test]
+    fn escape_and_the_end_of_input_leave() {
+        let mut line = Line::default();
+        assert_eq!(line.typed(&Key::Char('\u{4}')), Typed::Left);
+        assert_eq!(line.typed(&Key::Char('a')), Typed::More);
+        assert_eq!(line.typed(&Key::Char('\u{4}')), Typed::More, "within a line it is a slip");
+        assert_eq!(line.typed(&Key::Escape), Typed::Left);
+        assert_eq!(line.text(), "a");
+    }
 }

@@ -7,6 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, ClientError};
 use crate::failure::Failure;
+use crate::format;
+use crate::output::Output;
 use crate::process;
 use crate::prompt;
 
@@ -36,24 +38,57 @@ impl Stopped {
 }
 
 /// Tells the daemon to stop, and watches until its socket no longer answers and its process is gone.
-pub(crate) async fn stop_and_watch(client: &Client, status: &StatusView) -> Result<Stopped, Failure> {
+pub(crate) async fn stop_and_watch(
+    client: &Client,
+    out: &Output,
+    status: &StatusView,
+) -> Result<Stopped, Failure> {
     client.call(&StopDaemon {}).await?;
-    let waiting = prompt::spinner("waiting for open calls to end");
+    if status.in_flight > 0 {
+        out.remark(&waiting_for(status.in_flight));
+    }
+    let waiting = prompt::spinner(waiting_for(status.in_flight));
     let deadline = Instant::now() + DRAIN_WATCHED;
-    let mut ended = has_ended(client, status).await;
-    while !ended && Instant::now() < deadline {
+    let mut left = seen(client, status).await;
+    while left != Left::Nothing && Instant::now() < deadline {
+        if let Left::Calls(calls) = left {
+            waiting.set_message(waiting_for(calls));
+        }
         sleep(POLL).await;
-        ended = has_ended(client, status).await;
+        left = seen(client, status).await;
     }
     waiting.finish_and_clear();
-    Ok(if ended { Stopped::Ended } else { Stopped::Draining })
+    Ok(if left == Left::Nothing { Stopped::Ended } else { Stopped::Draining })
 }
 
-async fn has_ended(client: &Client, status: &StatusView) -> bool {
+fn waiting_for(calls: u64) -> String {
+    let watched = DRAIN_WATCHED.as_secs();
+    match calls {
+        0 => "waiting for relayd to end".to_owned(),
+        calls => {
+            let calls = format::several(calls, "open call");
+            format!("waiting for {calls} to end, {watched} seconds at most; relayd drains on by itself")
+        }
+    }
+}
+
+/// What is left of a daemon that was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// It has ended.
+    Nothing,
+    /// It has so many open calls.
+    Calls(u64),
+    /// It does not say.
+    Something,
+}
+
+async fn seen(client: &Client, status: &StatusView) -> Left {
     match client.call_within(PROBE_WITHIN, &ShowStatus {}).await {
         // A service manager may have started the next one already.
-        Ok(now) => now.pid != status.pid || now.started_at != status.started_at,
-        Err(ClientError::NoAnswer(_)) => !process::lives(status.pid),
-        Err(_) => false,
+        Ok(now) if now.pid != status.pid || now.started_at != status.started_at => Left::Nothing,
+        Ok(now) => Left::Calls(now.in_flight),
+        Err(ClientError::NoAnswer(_)) if !process::lives(status.pid) => Left::Nothing,
+        Err(_) => Left::Something,
     }
 }

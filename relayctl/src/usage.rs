@@ -1,17 +1,21 @@
 //! `relayctl usage` and `relayctl requests`: what was used and what it cost, summed and row by row.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use shared::admin::{ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
 use shared::domain::usage::UsageClass;
-use shared::domain::{NanoUsd, Provenance, RequestId, Usage};
+use shared::domain::{NanoUsd, Provenance, RequestId, Timestamp, Usage};
 
 use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
 use crate::output::{Cell, Grid, Look, Tone};
 use crate::when::When;
+
+/// Sums over less than this are noticeably wrong where the first hour is counted whole.
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug, Args)]
 pub(crate) struct UsageArgs {
@@ -61,6 +65,25 @@ pub(crate) struct SpanArgs {
     until: Option<When>,
 }
 
+/// Its ends.
+struct Span {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl SpanArgs {
+    fn at(self, now: Timestamp) -> Result<Span, Failure> {
+        let [since, until] = [self.since, self.until].map(|end| end.map(|end| end.past(now)));
+        match (since, until) {
+            (Some(since), Some(until)) if since >= until => Err(Failure::usage(
+                format!("--since is {since}, which is not before --until, {until}"),
+                "exchange them; a length such as 7d is counted back from now",
+            )),
+            (since, until) => Ok(Span { since, until }),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RequestsArgs {
     /// Only this request
@@ -85,26 +108,24 @@ pub(crate) struct RequestsArgs {
 /// Shows sums of usage.
 pub(crate) async fn sum(ctl: &Ctl, args: UsageArgs) -> Result<(), Failure> {
     let (by, now) = (args.by, ctl.out.now());
-    let call = SumUsage {
-        by: by.into(),
-        since: args.span.since.map(|since| since.past(now)),
-        until: args.span.until.map(|until| until.past(now)),
-        key: args.key,
-        account: args.account,
-        model: args.model,
-    };
+    let Span { since, until } = args.span.at(now)?;
+    if since.is_some_and(|since| until.unwrap_or(now).since(since) < DAY && since.hour() != since) {
+        ctl.out.remark("whole hours are counted: what came earlier in the first one is in these sums, too");
+    }
+    let call =
+        SumUsage { by: by.into(), since, until, key: args.key, account: args.account, model: args.model };
     ctl.out.print(&*ctl.client.call(&call).await?, |rows, look| sums(rows, by, look))
 }
 
 /// Shows single requests.
 pub(crate) async fn requests(ctl: &Ctl, args: RequestsArgs) -> Result<(), Failure> {
-    let now = ctl.out.now();
+    let Span { since, until } = args.span.at(ctl.out.now())?;
     let call = ListRequests {
         id: args.id,
         key: args.key,
         account: args.account,
-        since: args.span.since.map(|since| since.past(now)),
-        until: args.span.until.map(|until| until.past(now)),
+        since,
+        until,
         before: args.before,
         limit: args.limit,
     };
@@ -290,7 +311,7 @@ fn model(row: &RequestRow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::{Multiplier, Operation, Protocol, Timestamp};
+    use shared::domain::{Multiplier, Operation, Protocol};
 
     use super::*;
     use crate::output::tests::{PIPE, fits};

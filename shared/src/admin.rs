@@ -71,7 +71,7 @@ pub struct Done {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Problem {
-    /// For programs: `not_found`, `conflict`, `invalid`, `unavailable`, `internal`.
+    /// For programs: `invalid`, `denied`, `not_found`, `conflict`, `unavailable`, `internal`.
     pub code: ProblemCode,
     /// One sentence for people.
     pub message: String,
@@ -86,6 +86,8 @@ pub struct Problem {
 pub enum ProblemCode {
     /// The call's values are wrong.
     Invalid,
+    /// The caller's user may not call.
+    Denied,
     /// No such key, account, model or path.
     NotFound,
     /// The name is taken, or somebody else changed the record meanwhile.

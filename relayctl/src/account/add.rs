@@ -17,7 +17,7 @@ pub(crate) struct AddArgs {
     #[arg(value_parser = args::kind())]
     kind: Option<AccountKind>,
     /// Its name
-    #[arg(long, value_parser = args::text)]
+    #[arg(long, value_parser = args::name)]
     name: Option<String>,
     /// What it may be used for: "4 concurrent", "60 requests per minute" (repeatable)
     #[arg(long = "limit", value_name = "LIMIT")]
@@ -86,20 +86,24 @@ fn ask_name(prompt: &Prompt, kind: AccountKind) -> Result<String, Failure> {
     if !prompt.can_ask() {
         return Err(Failure::usage("--name is missing", "give the account a name, as in --name main"));
     }
-    prompt.text("Its name", Some(kind.name()))
+    prompt.text("Its name", Some(kind.name()), |text| args::name(text).map_err(|error| error.to_string()))
 }
 
 /// An address is asked for where the vendor has none, and where everything is asked for.
 fn ask_base_url(prompt: &Prompt, kind: AccountKind, asks_all: bool) -> Result<Option<String>, Failure> {
     match kind.default_base_url() {
-        None if prompt.can_ask() => prompt.text("Its base URL", None).map(Some),
+        None if prompt.can_ask() => prompt.text("Its base URL", None, checked_url).map(Some),
         None => Err(Failure::usage(
             "--base-url is missing",
             format!("an account of kind {kind} has no usual address, so name it"),
         )),
         Some(usual) if asks_all && kind != AccountKind::Simulator => {
-            prompt.text("Its base URL", Some(usual)).map(Some)
+            prompt.text("Its base URL", Some(usual), checked_url).map(Some)
         }
         Some(_) => Ok(None),
     }
+}
+
+fn checked_url(text: &str) -> Result<String, String> {
+    args::base_url(text).map_err(|error| error.to_string())
 }

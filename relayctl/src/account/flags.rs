@@ -18,15 +18,16 @@ pub(crate) struct UpdateArgs {
     /// Its id or name
     pub(super) account: String,
     /// A new name
-    #[arg(long, value_parser = args::text)]
+    #[arg(long, value_parser = args::name)]
     name: Option<String>,
-    #[command(flatten)]
-    limits: LimitArgs,
-    #[command(flatten)]
-    pub(super) settings: SettingsArgs,
     /// Empty what had been set (repeatable)
     #[arg(long, value_enum, value_name = "FIELD")]
     clear: Vec<AccountField>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    // It ends with a heading of its own, below which nothing else may come.
+    #[command(flatten)]
+    pub(super) settings: SettingsArgs,
 }
 
 /// What can be emptied.
@@ -44,14 +45,15 @@ enum AccountField {
 #[derive(Debug, Default, Args)]
 pub(crate) struct SettingsArgs {
     /// Where it is reached [default: the vendor's own address]
-    #[arg(long, value_name = "URL", value_parser = args::text)]
+    #[arg(long, value_name = "URL", value_parser = args::base_url)]
     pub(super) base_url: Option<String>,
     #[command(flatten)]
     pub(super) secret: SecretArgs,
     /// The `api-version` of Azure calls
     #[arg(long, value_name = "VERSION")]
     pub(super) api_version: Option<String>,
-    /// Models that clients may ask for, such as claude-* (repeatable; all when absent)
+    /// Models that clients may ask for, such as claude-* (repeatable; any but sim-* when absent, of a ccr those that
+    /// begin with ccr, and of a simulator sim-*)
     #[arg(long = "model", value_name = "GLOB", value_parser = args::glob)]
     pub(super) models: Vec<Glob>,
     /// The upstream's name for a model, by the client's (repeatable)

@@ -310,7 +310,7 @@ impl<'a> Quickstart<'a> {
                 format!("`{} stop` ends it", self.command()),
             ));
         }
-        let end = stopping::stop_and_watch(&self.client, &status).await?;
+        let end = stopping::stop_and_watch(&self.client, &self.ctl.out, &status).await?;
         self.forget();
         let report = StopReport { stopped: end == Stopped::Ended, message: end.told(status.pid) };
         self.ctl.out.print(&report, |report, _| report.message.clone())

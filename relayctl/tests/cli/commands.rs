@@ -168,15 +168,69 @@ fn what_is_to_go_is_looked_up_before_anybody_is_asked() {
         (&["account", "remove", "bob"], "relayctl: there is none\n"),
         (&["limit", "clear", "--owner", "Zed"], "relayctl: the keys of owner Zed share no limits\n"),
         (&["limit", "clear", "--all"], "relayctl: all keys share no limits\n"),
-        (&["pricing", "unset", "m"], "relayctl: no price is set by hand for \"m\"\n"),
+        (&["pricing", "unset", "m"], "relayctl: there is none\n"),
     ] {
         let run = relayctl(&daemon.socket(), args);
         assert_eq!((run.code, run.out.as_str()), (1, ""), "{args:?}");
         assert!(run.err.starts_with(told), "{args:?}: {}", run.err);
     }
-    for path in ["/v1/keys/delete", "/v1/accounts/remove", "/v1/limits/set", "/v1/prices/unset"] {
+    for path in ["/v1/keys/delete", "/v1/accounts/remove", "/v1/limits/set"] {
         assert_eq!(daemon.calls(path), [] as [Value; 0]);
     }
+}
+
+/// Whichever program notices that a value can mean nothing, the exit code is the same.
+#[test]
+fn values_that_can_mean_nothing_are_wrong_usage() {
+    let answers = |code: &'static str| {
+        Daemon::start(move |_, _| (400, json!({ "code": code, "message": "it is wrong" }).to_string()))
+    };
+    let add = ["account", "add", "simulator", "--name"];
+    for (code, expected) in
+        [("invalid", 2), ("not_found", 1), ("conflict", 1), ("denied", 1), ("internal", 1)]
+    {
+        let daemon = answers(code);
+        let run = relayctl(&daemon.socket(), &[&add[..], &["a"]].concat());
+        assert_eq!((run.code, run.err.as_str()), (expected, "relayctl: it is wrong\n"), "{code}");
+    }
+    let daemon = answers("internal");
+    for args in [
+        &["account", "add", "ccr", "--name", "r", "--base-url", "foo"][..],
+        &["account", "add", "ccr", "--name", "r", "--header", "no colon"],
+        &["account", "add", "simulator", "--name", "acc_1"],
+        &["key", "create", " alice"],
+        &["key", "create", "alice", "--queue", "0:1s"],
+        &["usage", "--since", "1h", "--until", "2h"],
+        &["requests", "--since", "2026-11-02", "--until", "2026-11-01"],
+    ] {
+        let run = relayctl(&daemon.socket(), args);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{args:?}: {}", run.err);
+    }
+    assert!(relayctl(&daemon.socket(), &["--help"]).out.contains("Exit codes: 0 it is done; 1 it is not; 2"));
+}
+
+#[test]
+fn sums_over_part_of_an_hour_say_that_they_count_it_whole() {
+    let daemon = answering(200, json!([]));
+    for (since, is_told) in [("30s", true), ("2020-01-01", false), ("2d", false)] {
+        let run = relayctl(&daemon.socket(), &["usage", "--since", since]);
+        assert_eq!(
+            (run.code, run.err.contains("whole hours are counted")),
+            (0, is_told),
+            "{since}: {}",
+            run.err
+        );
+    }
+    let run = relayctl(&daemon.socket(), &["usage", "--since", "30s", "--output", "json"]);
+    assert_eq!(run.err, "");
+}
+
+#[test]
+fn flags_of_an_update_stand_below_their_own_headings() {
+    let help = relayctl(Path::new("none"), &["account", "update", "--help"]).out;
+    let (options, simulator) = help.split_once("\nSimulator:\n").unwrap();
+    assert!(options.contains("--clear <FIELD>") && options.contains("--limit <LIMIT>"), "{help}");
+    assert!(!simulator.contains("--clear") && simulator.contains("--latency-ms"), "{help}");
 }
 
 #[test]

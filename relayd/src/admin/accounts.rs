@@ -18,10 +18,11 @@ impl Admin {
         check_name(&call.name)?;
         check_headers(&call.headers)?;
         check_simulator(call.kind, call.simulator)?;
+        check_effect(call.kind, call.base_url.as_deref(), call.secret.as_ref(), call.api_version.as_deref())?;
         let base_url = call.base_url.as_deref().or(call.kind.default_base_url());
         let base_url = checked_url(base_url.ok_or(Invalid::BaseUrlMissing)?)?;
         let id = AccountId::from_random(random().map_err(EditError::Crypto)?);
-        let secret = match call.secret.filter(|_| call.kind.needs_secret()) {
+        let secret = match call.secret {
             None if call.kind.needs_secret() => return Err(Invalid::SecretMissing.into()),
             None => None,
             Some(secret) => {
@@ -96,6 +97,12 @@ impl Admin {
         mut account: Account,
         mut call: UpdateAccount,
     ) -> Result<(Account, Vec<String>), AdminError> {
+        check_effect(
+            account.kind,
+            call.base_url.as_deref(),
+            call.secret.as_ref(),
+            call.api_version.as_deref(),
+        )?;
         let mut fields = reschedule(&mut account, &mut call)?;
         let mut changed = |field: &str| fields.push(field.to_owned());
         if let Some(name) = call.name {
@@ -234,10 +241,36 @@ const fn checked_rank(rank: u8) -> Result<u8, Invalid> {
     if rank >= 1 && rank <= 100 { Ok(rank) } else { Err(Invalid::Rank) }
 }
 
+/// What a kind of account does not look at would be stored in vain, and its operator would think that it counts.
+fn check_effect(
+    kind: AccountKind,
+    base_url: Option<&str>,
+    secret: Option<&Secret>,
+    api_version: Option<&str>,
+) -> Result<(), Invalid> {
+    let is_simulator = kind == AccountKind::Simulator;
+    let no_effect = |what| Err(Invalid::NoEffect { kind, what });
+    if is_simulator && base_url.is_some() {
+        return no_effect("base URL: it answers by itself");
+    }
+    if secret.is_some() && !kind.needs_secret() {
+        return no_effect("credential: it answers by itself");
+    }
+    if kind != AccountKind::AzureOpenai && api_version.is_some_and(|version| !version.is_empty()) {
+        return no_effect("api-version: those of kind azure-openai have one");
+    }
+    Ok(())
+}
+
 fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
     const OURS: [&str; 6] =
         ["host", "content-length", "transfer-encoding", "connection", "upgrade", "accept-encoding"];
+    const CREDENTIALS: [&str; 6] =
+        ["authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
     for (name, value) in headers {
+        if CREDENTIALS.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(Invalid::CredentialHeader(name.clone()));
+        }
         let is_valid = HeaderName::try_from(name).is_ok() && HeaderValue::try_from(value).is_ok();
         if !is_valid || OURS.contains(&name.to_ascii_lowercase().as_str()) {
             return Err(Invalid::Header(name.clone()));
@@ -283,7 +316,30 @@ mod tests {
         let headers = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
         assert!(check_headers(&headers("x-team", "blue")).is_ok());
         for (name, value) in [("Host", "a"), ("x y", "a"), ("x", "a\nb"), ("Content-Length", "1")] {
-            assert!(check_headers(&headers(name, value)).is_err(), "{name}");
+            assert!(matches!(check_headers(&headers(name, value)), Err(Invalid::Header(_))), "{name}");
+        }
+        for name in ["Authorization", "x-api-key", "API-Key", "x-goog-api-key", "Cookie"] {
+            let refused = check_headers(&headers(name, "a"));
+            assert!(matches!(refused, Err(Invalid::CredentialHeader(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_refused() {
+        use AccountKind::{AzureOpenai, ClaudeConsole, Simulator};
+        let secret = Secret::new("sk-1");
+        for (kind, base_url, secret, api_version, is_fine) in [
+            (Simulator, None, None, None, true),
+            (Simulator, Some("http://x"), None, None, false),
+            (Simulator, None, Some(&secret), None, false),
+            (Simulator, None, None, Some("2024-10-21"), false),
+            (ClaudeConsole, Some("http://x"), Some(&secret), None, true),
+            (ClaudeConsole, None, Some(&secret), Some("2024-10-21"), false),
+            (ClaudeConsole, None, None, Some(""), true),
+            (AzureOpenai, Some("http://x"), Some(&secret), Some("2024-10-21"), true),
+        ] {
+            let checked = check_effect(kind, base_url, secret, api_version);
+            assert_eq!(checked.is_ok(), is_fine, "{kind} {base_url:?} {api_version:?}");
         }
     }
 }

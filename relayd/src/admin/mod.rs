@@ -27,7 +27,7 @@ use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use shared::admin::{self as api, AdminCall, AuditEntry, Problem, ProblemCode};
 use shared::costs::RebuildCosts;
-use shared::domain::{Limit, MODEL_BYTES_MAX, NoSuchLimit, Timestamp};
+use shared::domain::{AccountKind, Limit, MODEL_BYTES_MAX, NoSuchLimit, Timestamp, name};
 use shared::store::{AdoptStore, MigrateStore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -192,10 +192,8 @@ enum Invalid {
     #[error("the call did not arrive in time")]
     Late,
     /// A name is empty or too long, or holds characters that names have not.
-    #[error(
-        "a name has 1 to 100 characters, none of them a control character, and does not begin with \"key_\" or \"acc_\""
-    )]
-    Name,
+    #[error(transparent)]
+    Name(#[from] name::NoName),
     /// An address is no URL that calls can be sent to.
     #[error("a base URL looks like https://host/path, not {0:?}")]
     BaseUrl(String),
@@ -220,9 +218,20 @@ enum Invalid {
     /// A header cannot be sent, or is not the operator's to set.
     #[error("the header {0:?} cannot be set")]
     Header(String),
+    /// A header is where credentials stand.
+    #[error("the header {0:?} carries a credential, and headers are stored in clear")]
+    CredentialHeader(String),
     /// Only the simulator has these settings.
     #[error("only accounts of kind simulator have simulator settings")]
     NotSimulator,
+    /// It would have no effect.
+    #[error("an account of kind {kind} has no {what}")]
+    NoEffect {
+        /// The account's kind.
+        kind: AccountKind,
+        /// What was given for it.
+        what: &'static str,
+    },
     /// A simulator setting is out of range.
     #[error(
         "chunks are 1 to 10000, the latency at most 600000 ms, the gap at most 60000 ms, errors at most 100 percent"
@@ -274,6 +283,14 @@ impl From<Invalid> for AdminError {
 impl AdminError {
     fn problem(&self) -> Problem {
         let (code, hint) = match self {
+            Self::Invalid(Invalid::Deleted | Invalid::NoPriceLeft(_)) => (ProblemCode::Conflict, None),
+            Self::Invalid(Invalid::Limit(_)) => (ProblemCode::NotFound, None),
+            Self::Invalid(Invalid::CredentialHeader(_)) => (
+                ProblemCode::Invalid,
+                Some(
+                    "give it as the account's secret, as with --secret-env; the provider puts it where it belongs",
+                ),
+            ),
             Self::Invalid(_) | Self::Prices(PricesError::List(_) | PricesError::Price(_)) => {
                 (ProblemCode::Invalid, None)
             }
@@ -325,6 +342,7 @@ const fn status_of(code: ProblemCode) -> StatusCode {
     match code {
         ProblemCode::Invalid => StatusCode::BAD_REQUEST,
         ProblemCode::NotFound => StatusCode::NOT_FOUND,
+        ProblemCode::Denied => StatusCode::FORBIDDEN,
         ProblemCode::Conflict => StatusCode::CONFLICT,
         ProblemCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ProblemCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -484,6 +502,20 @@ async fn handle<C: AdminCall>(
     Ok(serde_json::to_vec(&reply).map_err(EditError::Json)?.into())
 }
 
+/// The answer to a caller that may not speak.
+fn denied(peer: Peer) -> Response<Body> {
+    let problem = Problem {
+        code: ProblemCode::Denied,
+        message: format!(
+            "the user {} may not control this relayd: it serves its own user and root",
+            peer.uid
+        ),
+        hint: Some("run relayctl as the user that runs relayd".to_owned()),
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    json(status_of(problem.code), Body::Left(Full::new(body.into())))
+}
+
 /// What the caller is told of a failure. The log is told too where the caller cannot help it.
 fn told(path: &str, error: &AdminError) -> Problem {
     let problem = error.problem();
@@ -507,10 +539,7 @@ fn checked_limits(limits: Vec<Limit>) -> Result<Vec<Limit>, Invalid> {
     if limits.len() <= LIMITS_MAX && bytes <= NAMES_BYTES_MAX { Ok(limits) } else { Err(Invalid::Limits) }
 }
 
-/// Names are shown in tables and typed in commands; they must not look like ids.
+/// Names are shown in tables and typed in commands.
 fn check_name(name: &str) -> Result<(), Invalid> {
-    let length = name.chars().count();
-    let is_well_formed = (1..=100).contains(&length) && !name.chars().any(char::is_control);
-    let is_id = name.starts_with("key_") || name.starts_with("acc_");
-    if is_well_formed && !is_id && name.trim() == name { Ok(()) } else { Err(Invalid::Name) }
+    Ok(name::check(name)?)
 }

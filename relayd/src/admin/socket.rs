@@ -93,7 +93,7 @@ impl Socket {
         callers.shutdown().await;
     }
 
-    /// Serves a caller, if it may speak.
+    /// Serves a caller; one that may not speak is told so.
     fn connection(
         &self,
         stream: UnixStream,
@@ -110,14 +110,19 @@ impl Socket {
                 return None;
             }
         };
-        if !self.is_allowed(peer.uid) {
+        let is_allowed = self.is_allowed(peer.uid);
+        if !is_allowed {
             tracing::warn!(uid = peer.uid, "an admin caller was turned away");
-            return None;
         }
         let admin = admin.clone();
         let service = service_fn(move |request| {
             let admin = admin.clone();
-            async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+            async move {
+                Ok::<_, Infallible>(match is_allowed {
+                    true => admin.answer(request, peer).await,
+                    false => super::denied(peer),
+                })
+            }
         });
         let connection =
             http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
@@ -263,6 +268,16 @@ mod tests {
         assert_eq!(left, ["relayd.sock"]);
         drop(first);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn who_may_not_speak_is_told_so() {
+        let answer = super::super::denied(Peer { uid: 7, pid: None });
+        assert_eq!(answer.status(), http::StatusCode::FORBIDDEN);
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let problem: shared::admin::Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.code, shared::admin::ProblemCode::Denied);
+        assert!(problem.message.starts_with("the user 7 may not control this relayd"), "{problem}");
     }
 
     #[test]

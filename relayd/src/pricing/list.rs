@@ -50,14 +50,19 @@ const SERVICES: [(&str, Option<ServiceTier>); 6] = [
 #[derive(Debug, thiserror::Error)]
 pub enum PriceError {
     /// It is not an object of objects, or not JSON at all.
-    #[error("a price list is a JSON object with one object for each model")]
-    Form(#[source] serde_json::Error),
+    #[error("a price list is a JSON object with one object for each model; this one is none from {} on", place(.0))]
+    Form(serde_json::Error),
     /// It is a JSON object, but none of its entries has a price that can be used.
     #[error("the price list has no usable price{}", for_example(skipped))]
     Empty {
         /// Why its entries cannot be used.
         skipped: Vec<String>,
     },
+}
+
+/// Where the JSON breaks off. It is told in the sentence: the words of the library mean nothing to an operator.
+fn place(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column().max(1))
 }
 
 fn for_example(skipped: &[String]) -> String {

@@ -231,9 +231,18 @@ fn what_cannot_be_read_exactly_is_left_out_with_a_reason() {
 #[test]
 fn a_file_that_is_no_price_list_is_refused_in_a_sentence() {
     for (json, sentence) in [
-        ("", "a price list is a JSON object with one object for each model"),
-        ("[]", "a price list is a JSON object with one object for each model"),
-        ("{\"a\":", "a price list is a JSON object with one object for each model"),
+        (
+            "",
+            "a price list is a JSON object with one object for each model; this one is none from line 1, column 1 on",
+        ),
+        (
+            "[]",
+            "a price list is a JSON object with one object for each model; this one is none from line 1, column 1 on",
+        ),
+        (
+            "{\"a\":",
+            "a price list is a JSON object with one object for each model; this one is none from line 1, column 5 on",
+        ),
         ("{}", "the price list has no usable price"),
         ("{\"a\": 1}", "the price list has no usable price (a: it is not an object)"),
         (

@@ -8,6 +8,7 @@ pub mod key;
 pub mod limit;
 mod limit_change;
 pub mod money;
+pub mod name;
 pub mod protocol;
 pub mod queue;
 mod text;

@@ -99,12 +99,14 @@ fn left() -> Failure {
 fn ask(question: &str, is_shown: bool) -> Result<String, Failure> {
     let term = Term::stderr();
     let mut line = Line::default();
+    let columns = usize::from(term.size().1);
+    let room =
+        columns.checked_sub(question.chars().count() + 1).filter(|room| *room > 0).unwrap_or(usize::MAX);
     let draw = |line: &Line| {
-        let shown: String = if is_shown { line.text() } else { String::new() };
+        let (shown, behind) = if is_shown { line.window(room) } else { (String::new(), 0) };
         term.clear_line()?;
         term.write_str(question)?;
         term.write_str(&shown)?;
-        let behind = if is_shown { line.behind() } else { 0 };
         term.move_cursor_left(behind)
     };
     loop {
@@ -169,9 +171,11 @@ impl Line {
         self.chars.iter().collect()
     }
 
-    /// Characters behind the cursor.
-    fn behind(&self) -> usize {
-        self.chars.len() - self.at
+    /// What there is room for around the cursor, and how much of that stands behind it.
+    fn window(&self, room: usize) -> (String, usize) {
+        let start = self.at.saturating_sub(room);
+        let end = self.chars.len().min(start.saturating_add(room));
+        (self.chars[start..end].iter().collect(), end - self.at)
     }
 }
 
@@ -237,11 +241,13 @@ mod tests {
         for key in keys {
             assert_eq!(line.typed(&key), Typed::More);
         }
-        assert_eq!((line.text().as_str(), line.behind()), ("xabcd!", 0));
+        assert_eq!(line.window(usize::MAX), ("xabcd!".to_owned(), 0));
+        assert_eq!(line.window(3), ("cd!".to_owned(), 0), "the end is shown where not all has room");
         for key in [Backspace, Home, Del, Backspace] {
             assert_eq!(line.typed(&key), Typed::More);
         }
-        assert_eq!((line.text().as_str(), line.behind()), ("abcd", 4));
+        assert_eq!(line.window(usize::MAX), ("abcd".to_owned(), 4));
+        assert_eq!(line.window(3), ("abc".to_owned(), 3));
         assert_eq!(line.typed(&Enter), Typed::Done);
     }
 

@@ -67,7 +67,7 @@ fn a_mistake_is_told_once_and_in_one_line() {
     for (text, told) in [
         (
             "[log]\nlevel = \"loud\"\n",
-            ":2: log.level: unknown variant `loud`, expected one of `off`, `error`, `warn`, `info`, `debug`, `trace`; \
+            ":2: log.level: `loud` is not one of `off`, `error`, `warn`, `info`, `debug`, `trace`; \
              the default is \"info\"",
         ),
         (

@@ -138,5 +138,5 @@ async fn another_sealing_key_is_refused_at_the_start() {
     let output = command.output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("pepper"), "{said}");
+    assert!(said.contains("the sealing key is not the one that this store was made with"), "{said}");
 }

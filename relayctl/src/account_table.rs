@@ -33,10 +33,7 @@ pub(crate) fn table(accounts: &[AccountView], look: &Look) -> String {
             account.weight.to_string().into(),
             format::count(account.in_flight).into(),
             limits::cell(&account.limits).into(),
-            account
-                .last_used_at
-                .map_or_else(|| "never".to_owned(), |at| format::seen_from(look.now, at))
-                .into(),
+            account.last_used_at.map_or_else(|| "never".to_owned(), |at| look.ago(at)).into(),
             last_failure(account, look).into(),
             why(account, look).into(),
         ]);
@@ -58,7 +55,7 @@ pub(crate) fn state(account: &AccountView) -> Cell {
 pub(crate) fn why(account: &AccountView, look: &Look) -> String {
     let health = &account.health;
     let Some(until) = health.until else { return NOTHING.to_owned() };
-    let since = health.since.map(|since| format::seen_from(look.now, since));
+    let since = health.since.map(|since| look.ago(since));
     let parts: Vec<String> = [health.cause.clone(), since].into_iter().flatten().collect();
     format!(
         "{}, tried again {}",
@@ -70,7 +67,7 @@ pub(crate) fn why(account: &AccountView, look: &Look) -> String {
 /// What went wrong last in short, and when; it may be long over, or nothing to rest for.
 fn last_failure(account: &AccountView, look: &Look) -> String {
     let Some(failure) = &account.health.last_failure else { return NOTHING.to_owned() };
-    let when = format::seen_from(look.now, failure.at);
+    let when = look.ago(failure.at);
     match failure.status {
         Some(status) => format!("{status}, {when}"),
         None => when,
@@ -80,5 +77,5 @@ fn last_failure(account: &AccountView, look: &Look) -> String {
 /// What went wrong last in full.
 pub(crate) fn failure(account: &AccountView, look: &Look) -> String {
     let Some(failure) = &account.health.last_failure else { return NOTHING.to_owned() };
-    format!("{}, {}", failure.cause, look.at(failure.at))
+    format!("{}, {}", failure.cause, look.happened(failure.at))
 }

@@ -1,6 +1,6 @@
 //! How single values of the command line are read, and what lists of them mean.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 use shared::domain::account::UnknownName;
 use shared::domain::name::{self, NoName};
 use shared::domain::{AccountKind, Family, Glob, Multiplier, NoMultiplier, OnDisconnect, Protocol};
@@ -48,6 +48,27 @@ fn listed<const N: usize, T: Copy + Send + Sync + 'static>(
     struct NoSuchName;
     let names = PossibleValuesParser::new(all.map(name_of));
     names.try_map(move |name| all.into_iter().find(|&one| name_of(one) == name).ok_or(NoSuchName))
+}
+
+/// Reads a whole number within bounds; what is wrong is said in the words of the field.
+pub(crate) fn number<T>(least: u64, most: u64) -> impl TypedValueParser<Value = T>
+where
+    T: TryFrom<u64> + Clone + Send + Sync + 'static,
+{
+    let read = move |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<u64>().ok().filter(|number| is_number && (least..=most).contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or(NoNumber { least, most })
+    };
+    StringValueParser::new().try_map(move |text| read(&text))
+}
+
+/// The text is no number within the bounds.
+#[derive(Debug, thiserror::Error)]
+#[error("a whole number from {least} to {most} is wanted")]
+struct NoNumber {
+    least: u64,
+    most: u64,
 }
 
 /// Reads a pattern for model names.

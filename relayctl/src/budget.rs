@@ -51,7 +51,7 @@ impl HolderArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// At most so many events [default: 100]
-    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "EVENTS", value_parser = args::number::<u32>(1, 1_000))]
     limit: Option<u32>,
 }
 
@@ -137,7 +137,7 @@ fn events_table(events: &[BudgetEvent], look: &Look) -> String {
     for event in events {
         let tone = if event.percent >= 100 { Tone::Bad } else { Tone::Warning };
         grid.row([
-            format::seen_from(look.now, event.at).into(),
+            look.ago(event.at).into(),
             event.holder.as_str().into(),
             event.name.as_str().into(),
             event.limit.to_string().into(),

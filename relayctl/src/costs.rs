@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use shared::costs::{AmountChange, CostsRebuilt, CounterChange, PricesFrom, RebuildCosts, SumChange};
-use shared::domain::NanoUsd;
+use shared::domain::limit::Counted;
 
 use crate::ctl::Ctl;
 use crate::failure::Failure;
@@ -139,9 +139,9 @@ fn counters(counters: &[CounterChange], look: &Look) -> String {
     let columns = ["whose", "name", "~counter", "?since", ">booked", ">should be"];
     let mut grid = Grid::new(look, &columns);
     for counter in counters {
-        let amount = |amount: u64| match counter.counter.starts_with("cost ") {
-            true => format::dollars(NanoUsd::from_counted(amount)),
-            false => format::count(amount),
+        let amount = |amount: Counted| match amount {
+            Counted::Money(amount) => format::dollars(amount),
+            Counted::Number(number) => format::count(number),
         };
         let whose = counter.group.split(':').next().unwrap_or_default();
         let since = counter
@@ -174,7 +174,9 @@ fn applied(report: &CostsRebuilt) -> String {
 #[cfg(test)]
 mod tests {
     use shared::costs::CountChange;
+    use shared::domain::NanoUsd;
     use shared::domain::Timestamp;
+    use shared::domain::limit::Metric;
 
     use super::*;
     use crate::args::tests::parsed;
@@ -201,13 +203,14 @@ mod tests {
     }
 
     fn counter(group: &str, name: &str, counter: &str) -> CounterChange {
+        let metric = if counter.starts_with("cost ") { Metric::Cost } else { Metric::Requests };
         CounterChange {
             group: group.to_owned(),
             name: name.to_owned(),
             counter: counter.to_owned(),
             starts_at: (!counter.ends_with("in total")).then_some(PIPE.now),
-            before: 1_500_000_000,
-            after: 2_000_000_000,
+            before: Counted::of(metric, 1_500_000_000),
+            after: Counted::of(metric, 2_000_000_000),
         }
     }
 

@@ -4,6 +4,7 @@ use clap::Args;
 use shared::admin::{AuditEntry, Done, ListAudit, ShowStatus, StatusView};
 
 use crate::account_table;
+use crate::args;
 use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format;
@@ -17,7 +18,7 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "TIME")]
     since: Option<When>,
     /// At most so many entries [default: 100]
-    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "ENTRIES", value_parser = args::number::<u32>(1, 10_000))]
     limit: Option<u32>,
 }
 
@@ -50,7 +51,7 @@ fn status_text(status: &StatusView, look: &Look) -> String {
     let store_text = format!("{}, {}", store.engine, store.state);
     let mut grid = Grid::bare(look);
     grid.pair("relayd", format!("{} on {}, process {}", status.version, status.node, status.pid))
-        .pair("started", look.at(status.started_at))
+        .pair("started", look.happened(status.started_at))
         .pair("listens on", format::list(&status.listen, "nothing"))
         .pair("data folder", status.data.as_str())
         .pair("store", Cell::toned(store_text, if is_well { Tone::Good } else { Tone::Bad }))
@@ -88,7 +89,7 @@ fn audit_table(entries: &[AuditEntry], look: &Look) -> String {
     let mut grid = Grid::new(look, &["when", "???who", "action", "?name", "????id", "??~fields"]);
     for entry in entries {
         grid.row([
-            format::seen_from(look.now, entry.at).into(),
+            look.ago(entry.at).into(),
             who(entry).into(),
             entry.action.as_str().into(),
             entry.name.as_str().into(),

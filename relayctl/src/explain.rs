@@ -30,7 +30,7 @@ pub(crate) async fn run(ctl: &Ctl, args: ExplainArgs) -> Result<(), Failure> {
 }
 
 fn text(explanation: &Explanation, look: &Look) -> String {
-    let verdict = format::plain(&verdict(explanation));
+    let verdict = look.sentence(&verdict(explanation));
     if explanation.accounts.is_empty() {
         return verdict;
     }

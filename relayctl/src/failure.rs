@@ -43,8 +43,8 @@ impl Failure {
         Self::BadNews { message: message.into(), hint: Some(hint.into()) }
     }
 
-    /// Tells it on the standard error and returns the exit code.
-    pub(crate) fn report(self) -> u8 {
+    /// Tells it on the standard error, to a person or to a program, and returns the exit code.
+    pub(crate) fn report(self, is_json: bool) -> u8 {
         let code = match &self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
             Self::Usage { .. } => WRONG_USAGE,
@@ -52,9 +52,24 @@ impl Failure {
             Self::Call(ClientError::Refused(Problem { code: ProblemCode::Invalid, .. })) => WRONG_USAGE,
             _ => FAILED,
         };
+        let told = if is_json { self.told_to_programs() } else { format::plain(&self.told()) };
         // When the standard error is closed, the exit code is all that can be told.
-        let _ = io::stderr().write_all(format::plain(&self.told()).as_bytes());
+        let _ = io::stderr().write_all(told.as_bytes());
         code
+    }
+
+    /// An object in one line, as the admin API has it.
+    fn told_to_programs(self) -> String {
+        let code = match &self {
+            Self::Call(ClientError::Refused(problem)) => {
+                serde_json::to_value(problem.code).unwrap_or_default()
+            }
+            Self::Usage { .. } => "usage".into(),
+            _ => "failed".into(),
+        };
+        let hint = self.hint().map(str::to_owned);
+        let message = format!("{:#}", anyhow::Error::new(self));
+        format!("{}\n", serde_json::json!({ "error": { "code": code, "message": message, "hint": hint } }))
     }
 
     fn told(self) -> String {

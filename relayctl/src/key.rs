@@ -243,7 +243,7 @@ fn table(keys: &[KeyView], has_deleted: bool, look: &Look) -> String {
     let more = if has_deleted { &["?deleted"][..] } else { &[] };
     let mut grid = Grid::new(look, &[&columns, more].concat());
     for key in keys {
-        let deleted = key.deleted_at.map_or_else(|| NOTHING.to_owned(), |at| format::seen_from(look.now, at));
+        let deleted = key.deleted_at.map_or_else(|| NOTHING.to_owned(), |at| look.ago(at));
         let cells = [
             key.name.as_str().into(),
             key.hint.as_str().into(),
@@ -252,7 +252,7 @@ fn table(keys: &[KeyView], has_deleted: bool, look: &Look) -> String {
             serves(key).into(),
             limits::cell(&key.limits).into(),
             end(key, look).into(),
-            format::seen_from(look.now, key.created_at).into(),
+            look.ago(key.created_at).into(),
         ];
         grid.row(cells.into_iter().chain(has_deleted.then(|| deleted.into())));
     }
@@ -275,10 +275,10 @@ fn record(key: &KeyView, look: &Look) -> String {
         .pair("on disconnect", key.on_disconnect.map_or("as configured", OnDisconnect::name))
         .pair("rates", format::list(&rates(key), "1"))
         .pair("expires", key.expires_at.map_or_else(|| end(key, look), |at| look.at(at)))
-        .pair("last used", key.last_used_at.map_or_else(|| "never".to_owned(), |at| look.at(at)))
-        .pair("created", look.at(key.created_at));
+        .pair("last used", key.last_used_at.map_or_else(|| "never".to_owned(), |at| look.happened(at)))
+        .pair("created", look.happened(key.created_at));
     if let Some(at) = key.deleted_at {
-        grid.pair("deleted", look.at(at));
+        grid.pair("deleted", look.happened(at));
     }
     limits::add_rows(&mut grid, &key.limits, look);
     grid.text()

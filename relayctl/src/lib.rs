@@ -39,7 +39,7 @@ use cli::{Cli, Command};
 use client::Client;
 use ctl::Ctl;
 use failure::Failure;
-use output::Output;
+use output::{Format, Output};
 use place::{Environment, Place};
 use prompt::Prompt;
 
@@ -50,12 +50,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return explain_usage(&cli::advised(error, &args)),
     };
+    let is_json = cli.output == Format::Json;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli)),
         Err(error) => Err(Failure::Other(anyhow::Error::new(error).context("cannot start"))),
     };
-    done.map_or_else(|failure| failure.report(), |()| 0)
+    done.map_or_else(|failure| failure.report(is_json), |()| 0)
 }
 
 /// Prints what clap has to say: help and version are successes, everything else is wrong usage.

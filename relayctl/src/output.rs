@@ -37,6 +37,22 @@ impl Look {
     pub(crate) fn at(&self, time: Timestamp) -> String {
         format!("{time} ({})", format::seen_from(self.now, time))
     }
+
+    /// A time at which something happened, exact and seen from now.
+    pub(crate) fn happened(&self, time: Timestamp) -> String {
+        format!("{time} ({})", self.ago(time))
+    }
+
+    /// How long ago something happened. The daemon's clock may be a little ahead of the one read here.
+    pub(crate) fn ago(&self, time: Timestamp) -> String {
+        format::seen_from(self.now, time.min(self.now))
+    }
+
+    /// A sentence in lines that fit.
+    pub(crate) fn sentence(&self, text: &str) -> String {
+        let text = format::plain(text);
+        self.width.map_or_else(|| text.clone(), |width| wrapped(&text, width))
+    }
 }
 
 /// The standard output.
@@ -50,7 +66,8 @@ impl Output {
     pub(crate) fn new(format: Format) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let is_coloured = is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let width = is_terminal.then(|| Table::new().width()).flatten();
+        // Some terminals do not know their size, and say that it is nothing.
+        let width = is_terminal.then(|| Table::new().width()).flatten().filter(|width| *width > 0);
         Self { format, look: Look { now: now(), is_coloured, width } }
     }
 
@@ -302,7 +319,11 @@ fn kept(columns: &[Column], least: &[u16], width: u16) -> Vec<bool> {
 
 /// What is left out, in lines that fit too.
 fn note(names: &[&str], width: u16) -> String {
-    let text = format!("no room for {}; --output json has all", format::list(names, ""));
+    wrapped(&format!("no room for {}; --output json has all", format::list(names, "")), width)
+}
+
+/// A text in lines of a width, broken between words.
+fn wrapped(text: &str, width: u16) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let is_full = |line: &String| {
@@ -383,6 +404,18 @@ pub(crate) mod tests {
             grid.row(["req_012345".into(), "three".into(), "7".into(), "8".into()]);
             assert_eq!(grid.text(), expected, "{width}");
         }
+    }
+
+    #[test]
+    fn sentences_are_wrapped_and_what_happened_is_not_in_the_future() {
+        let narrow = Look { width: Some(12), ..PIPE };
+        assert_eq!(narrow.sentence("one two three four"), "one two\nthree four");
+        assert_eq!(PIPE.sentence("one two three four"), "one two three four");
+        let ahead = Timestamp::from_millis(PIPE.now.as_millis() + 1_500);
+        assert_eq!(
+            (PIPE.ago(ahead).as_str(), format::seen_from(PIPE.now, ahead).as_str()),
+            ("just now", "in 1 s")
+        );
     }
 
     #[test]

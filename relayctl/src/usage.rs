@@ -8,6 +8,7 @@ use shared::admin::{ListRequests, RequestRow, SumUsage, UsageBy, UsageRow};
 use shared::domain::usage::UsageClass;
 use shared::domain::{NanoUsd, Provenance, RequestId, Timestamp, Usage};
 
+use crate::args;
 use crate::ctl::Ctl;
 use crate::failure::Failure;
 use crate::format::{self, NOTHING};
@@ -101,7 +102,7 @@ pub(crate) struct RequestsArgs {
     #[arg(long, value_name = "ID")]
     before: Option<RequestId>,
     /// At most so many rows [default: 100]
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "ROWS", value_parser = args::number::<u32>(1, 10_000))]
     limit: Option<u32>,
 }
 
@@ -269,7 +270,7 @@ fn row_by_row(rows: &[RequestRow], look: &Look) -> String {
 fn row_cells(row: &RequestRow, look: &Look) -> [Cell; 12] {
     [
         row.id.to_string().into(),
-        format::seen_from(look.now, row.opened_at).into(),
+        look.ago(row.opened_at).into(),
         row.key_name.as_str().into(),
         row.account_name.as_deref().unwrap_or(NOTHING).into(),
         model(row).into(),

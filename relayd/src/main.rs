@@ -56,7 +56,8 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         report("the configuration is valid");
         return Ok(());
     }
-    let data = data?;
+    // It is told as it is found from anywhere.
+    let data = std::path::absolute(data?).context("the current folder is gone")?;
     relayd::run(&config, &Options { data, config_file: flags.config })?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::limit::Counted;
 use crate::domain::{NanoUsd, Timestamp};
 use crate::progress::LongCall;
 
@@ -101,8 +102,8 @@ pub struct CounterChange {
     pub counter: String,
     /// When its window began; absent for one in total.
     pub starts_at: Option<Timestamp>,
-    /// Calls, tokens or nano-dollars that were booked in it.
-    pub before: u64,
+    /// What was booked in it.
+    pub before: Counted,
     /// What should be.
-    pub after: u64,
+    pub after: Counted,
 }

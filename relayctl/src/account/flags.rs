@@ -63,10 +63,10 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "MODEL")]
     pub(super) price_as: Option<String>,
     /// Lower is asked first [default: 50]
-    #[arg(long, value_name = "1-100", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "1-100", value_parser = args::number::<u8>(1, 100))]
     pub(super) priority: Option<u8>,
     /// Its share among accounts of the same priority [default: 1]
-    #[arg(long, value_name = "1-100", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "1-100", value_parser = args::number::<u8>(1, 100))]
     pub(super) weight: Option<u8>,
     /// Time between the starts of two calls, such as 500ms; a call that comes too early waits
     #[arg(long, value_name = "TIME")]
@@ -83,16 +83,16 @@ pub(crate) struct SettingsArgs {
 #[command(next_help_heading = "Simulator")]
 pub(crate) struct SimulatorArgs {
     /// Time to the first byte
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = args::number::<u64>(0, 600_000))]
     pub(super) latency_ms: Option<u64>,
     /// Pieces of a streamed answer
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "COUNT", value_parser = args::number::<u32>(1, 10_000))]
     pub(super) chunks: Option<u32>,
     /// Time between two pieces
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = args::number::<u64>(0, 60_000))]
     pub(super) chunk_gap_ms: Option<u64>,
     /// Calls in a hundred that fail
-    #[arg(long, value_name = "0-100", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "0-100", value_parser = args::number::<u8>(0, 100))]
     pub(super) error_percent: Option<u8>,
 }
 

@@ -114,5 +114,5 @@ async fn test(ctl: &Ctl, account: String, model: Option<String>) -> Result<(), F
         return Ok(());
     }
     let hint = format!("`relayctl account show {account}` says how it is set up");
-    Err(Failure::bad_news(format!("the account {account} does not work: {}", report.message), hint))
+    Err(Failure::bad_news(format!("the account {account} does not work"), hint))
 }

@@ -117,7 +117,7 @@ fn wrong_values_are_named() {
         (&["add", "ccr", "--map", "fast"], "a mapping is written like"),
         (&["add", "ccr", "--header", "no colon"], "a header is written like"),
         (&["add", "ccr", "--header", "bad name: x"], "a header is written like"),
-        (&["add", "ccr", "--priority", "0"], "1..=100"),
+        (&["add", "ccr", "--priority", "0"], "a whole number from 1 to 100"),
         (&["add", "ccr", "--gap", "soon"], "a wait is written like"),
         (&["add", "ccr", "--secret-stdin", "--secret-env", "X"], "cannot be used with"),
     ] {

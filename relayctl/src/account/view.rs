@@ -45,7 +45,7 @@ pub(super) fn record(account: &AccountView, look: &Look) -> String {
         .pair("gap", gap(account))
         .pair("headers", format::list(&account.headers, "none"))
         .pair("open calls", format::count(account.in_flight))
-        .pair("added", look.at(account.created_at));
+        .pair("added", look.happened(account.created_at));
     if let Some(version) = &account.api_version {
         grid.pair("api-version", version.as_str());
     }

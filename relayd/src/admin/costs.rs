@@ -7,7 +7,7 @@ use std::sync::Arc;
 use shared::costs::{
     AmountChange, CostsRebuilt, CountChange, CounterChange, PricesFrom, RebuildCosts, SumChange,
 };
-use shared::domain::limit::CalendarUnit;
+use shared::domain::limit::{CalendarUnit, Counted};
 use shared::domain::{KeyId, NanoUsd};
 
 use super::long::Teller;
@@ -130,8 +130,8 @@ fn counter_view(counter: &Booked, snapshot: &Snapshot) -> CounterChange {
         name: snapshot.holder(group).map_or_else(own, |holder| holder.name.to_owned()),
         counter: counter.as_str().to_owned(),
         starts_at: span.end.map(|_| span.start),
-        before: *before,
-        after: *after,
+        before: Counted::of(counter.metric(), *before),
+        after: Counted::of(counter.metric(), *after),
     }
 }
 

@@ -80,7 +80,7 @@ pub enum ConfigError {
         default: String,
     },
     /// The value is of the right kind, and wrong.
-    #[error("{place}: {key}: {}; the default is {default}", cause.message())]
+    #[error("{place}: {key}: {}; the default is {default}", worded(cause.message()))]
     WrongValue {
         /// Where.
         place: Place,
@@ -136,4 +136,10 @@ fn meant(nearest: Option<&str>) -> String {
         || "config.example.toml has every setting".to_owned(),
         |nearest| format!("did you mean {nearest}?"),
     )
+}
+
+/// What the library says is wrong with a word that is none of several, in other words.
+fn worded(message: &str) -> String {
+    let parts = message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "));
+    parts.map_or_else(|| message.to_owned(), |(word, known)| format!("{word} is not {known}"))
 }

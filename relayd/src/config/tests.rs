@@ -148,7 +148,7 @@ fn refusals_of_values_say_where_and_what_would_be_right() {
         ),
         (
             "[log]\nlevel = \"loud\"\n",
-            "relayd.toml:2: log.level: unknown variant `loud`, expected one of `off`, `error`, `warn`, `info`, \
+            "relayd.toml:2: log.level: `loud` is not one of `off`, `error`, `warn`, `info`, \
              `debug`, `trace`; the default is \"info\"",
         ),
         (

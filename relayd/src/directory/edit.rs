@@ -218,7 +218,7 @@ pub(super) fn open_pepper(
     sealer: &Sealer,
 ) -> Result<Secret, DirectoryError> {
     let record: PepperRecord = super::parse(id, value)?;
-    sealer.open(PEPPER_ID, "sealed", &record.sealed).map_err(pepper_failed)
+    sealer.open(PEPPER_ID, "sealed", &record.sealed).map_err(DirectoryError::OtherKey)
 }
 
 const fn pepper_failed(source: CryptoError) -> DirectoryError {

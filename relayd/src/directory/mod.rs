@@ -38,6 +38,11 @@ pub enum DirectoryError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The sealing key is not the one that the store was made with.
+    #[error(
+        "the sealing key is not the one that this store was made with; put that one back, or a backup of the store"
+    )]
+    OtherKey(#[source] CryptoError),
     /// A secret cannot be sealed or opened.
     #[error("{what} cannot be opened")]
     Crypto {

@@ -100,7 +100,10 @@ impl fmt::Display for LimitExceeded {
         let said = |amount: u64| Said(limit.metric, amount);
         write!(f, "{scope} {limit}")?;
         match (limit.metric, *booked, *held) {
-            (Metric::Concurrent, _, open) => write!(f, " calls; {} open", said(open))?,
+            (Metric::Concurrent, _, open) => {
+                let calls = if limit.amount == 1 { "call" } else { "calls" };
+                write!(f, " {calls}; {} open", said(open))?;
+            }
             (_, booked, 0) => write!(f, "; {} used", said(booked))?,
             (_, 0, held) => write!(f, "; {} in flight", said(held))?,
             (_, booked, held) => write!(f, "; {} used and {} in flight", said(booked), said(held))?,
@@ -201,6 +204,10 @@ mod tests {
             (
                 (Scope::Key, "4 concurrent", 1, (0, 4, None)),
                 ("this key may have 4 concurrent calls; 4 are open", Some(1), false),
+            ),
+            (
+                (Scope::Key, "1 concurrent", 1, (0, 1, None)),
+                ("this key may have 1 concurrent call; 1 is open", Some(1), false),
             ),
             (
                 (Scope::Key, "100 requests in total", 1, (100, 0, None)),

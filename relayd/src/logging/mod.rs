@@ -1,6 +1,7 @@
 //! Where log lines go: standard error, or a file that is rotated by size and count. Writing never holds a call
 //! up: lines that a slow disk cannot take are dropped.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,8 +10,11 @@ use std::path::{Path, PathBuf};
 mod journal;
 
 use journal::Prioritised;
+use tracing::field::Field;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 /// How to log.
 #[derive(Clone, Debug)]
@@ -63,6 +67,7 @@ pub fn start(settings: &Settings) -> Result<WorkerGuard, LogError> {
     let is_terminal = to_stderr && io::IsTerminal::is_terminal(&io::stderr());
     let is_journal = to_stderr && journal::is_stderr();
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
+    let subscriber = subscriber.fmt_fields(debug_fn(field).delimited(" "));
     let started = match (settings.is_json, is_journal) {
         (true, true) => set(subscriber.with_writer(Prioritised(writer)).json().finish()),
         (true, false) => set(subscriber.with_writer(writer).json().finish()),
@@ -73,6 +78,18 @@ pub fn start(settings: &Settings) -> Result<WorkerGuard, LogError> {
         (false, false) => set(subscriber.with_writer(writer).finish()),
     };
     started.map(|()| guard).map_err(|_| LogError::Twice)
+}
+
+/// Writes a field so that it ends where it seems to end: what has blanks in it stands in quotes.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    match field.name() {
+        "message" => write!(writer, "{text}"),
+        name if text.contains(char::is_whitespace) && !text.starts_with('"') => {
+            write!(writer, "{name}={text:?}")
+        }
+        name => write!(writer, "{name}={text}"),
+    }
 }
 
 fn set(subscriber: impl Into<tracing::Dispatch>) -> Result<(), tracing::dispatcher::SetGlobalDefaultError> {

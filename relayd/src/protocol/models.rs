@@ -42,7 +42,7 @@ fn entry(protocol: Protocol, model: &ListedModel<'_>) -> Value {
             "id": id,
             "display_name": id,
             // Whole seconds: not every client reads fractions.
-            "created_at": Timestamp::from_millis(model.created_at.as_millis().div_euclid(1000) * 1000),
+            "created_at": Timestamp::from_millis(model.created_at.as_millis().div_euclid(1000) * 1000).to_string(),
         }),
         Protocol::ChatCompletions | Protocol::Responses => json!({
             "id": id,

@@ -5,6 +5,8 @@ mod connector;
 mod handover;
 mod tls;
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -57,13 +59,32 @@ pub struct Settings {
 pub enum UpstreamError {
     /// No connection came about.
     #[error("the upstream cannot be reached")]
-    Unreachable(#[source] hyper_util::client::legacy::Error),
+    Unreachable(#[source] Cause),
     /// The head of the reply did not come in time.
     #[error("the upstream gave no answer in time")]
     Timeout,
     /// The connection broke, or what came was no HTTP.
     #[error("the upstream broke the connection")]
-    Broken(#[source] hyper_util::client::legacy::Error),
+    Broken(#[source] Cause),
+}
+
+/// What the HTTP client met. Its own words ("client error (Connect)") say no more than those around it.
+#[derive(Debug)]
+pub struct Cause(hyper_util::client::legacy::Error);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source() {
+            Some(source) => fmt::Display::fmt(source, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source().and_then(Error::source)
+    }
 }
 
 /// What all ways out share: TLS settings with the trusted roots loaded once.
@@ -114,8 +135,8 @@ impl Upstream {
         };
         match tokio::time::timeout(self.first_byte_timeout, reply).await {
             Err(_) => Err(UpstreamError::Timeout),
-            Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(error)),
-            Ok(Err(error)) => Err(UpstreamError::Broken(error)),
+            Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(Cause(error))),
+            Ok(Err(error)) => Err(UpstreamError::Broken(Cause(error))),
             Ok(Ok(reply)) => Ok(reply),
         }
     }

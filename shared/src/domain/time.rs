@@ -5,8 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
+use serde::Serialize;
 
-use super::text::json_by_text;
+use super::text::read_by_text;
 
 /// Milliseconds since the Unix epoch; printed as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -66,7 +67,17 @@ impl FromStr for Timestamp {
     }
 }
 
-json_by_text!(Timestamp);
+/// As it prints, but always with three digits behind the seconds: texts that sort as the times do.
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => serializer.collect_str(&format_args!("{time:.3}")),
+            Err(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+read_by_text!(Timestamp);
 
 #[cfg(test)]
 mod tests {
@@ -78,6 +89,11 @@ mod tests {
         assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
         assert_eq!("1970-01-02".parse::<Timestamp>().unwrap().as_millis(), 86_400_000);
         assert!("yesterday".parse::<Timestamp>().is_err());
+        for (millis, json) in [(0, "\"1970-01-01T00:00:00.000Z\""), (1_500, "\"1970-01-01T00:00:01.500Z\"")] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(serde_json::to_string(&time).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Timestamp>(json).unwrap(), time);
+        }
     }
 
     #[test]

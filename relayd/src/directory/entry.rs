@@ -1,6 +1,6 @@
 //! A key or an account in the snapshot, with what the request path would otherwise compute each time.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use shared::redact::Secret;
 
 use super::limits::{LimitSet, SharedLimits};
 use super::pace::{Pace, TooLong, Turn};
+use super::seats::{Figures, Seat};
 use crate::limits::Scope;
 use crate::provider::{Access, Caller, Provider, ProviderError, provider};
 use crate::scheduler::health::{Cooldowns, Incident, Outcome};
@@ -101,11 +102,16 @@ impl AccountEntry {
         Purpose { operation, model: self.account.upstream_model(model) }
     }
 
+    /// Whether its provider speaks a protocol for an operation.
+    pub(super) fn speaks(&self, operation: Operation, protocol: Protocol) -> bool {
+        self.provider.speaks(operation).contains(&protocol)
+    }
+
     /// What the scheduler sees of it for a call.
     pub fn candidate(&self, operation: Operation, protocol: Protocol, model: &str) -> Candidate<'_> {
         Candidate {
             account: &self.account,
-            speaks: self.provider.speaks(operation).contains(&protocol),
+            speaks: self.speaks(operation, protocol),
             passed: None,
             health: self.state.health(self.purpose(operation, model)),
             delay: self.gap().map_or(Duration::ZERO, |gap| self.state.pace.delay(gap)),
@@ -116,18 +122,37 @@ impl AccountEntry {
 }
 
 /// Health and load of an account. It outlasts changes of the record and ends with the process.
-#[derive(Default)]
 pub struct AccountState {
     vitals: Mutex<Vitals>,
     /// Something is known of its health; most accounts have never ailed, and are not locked to find that out.
     has_ailed: AtomicBool,
-    in_flight: AtomicU64,
-    last_used: AtomicI64,
     last_answered: AtomicI64,
     pace: Arc<Pace>,
+    /// Where the rest of it is.
+    seat: Seat,
 }
 
 impl AccountState {
+    /// That of an account of which nothing is known yet.
+    pub(super) fn new(seat: Seat) -> Self {
+        Self {
+            vitals: Mutex::default(),
+            has_ailed: AtomicBool::default(),
+            last_answered: AtomicI64::default(),
+            pace: Arc::default(),
+            seat,
+        }
+    }
+
+    /// The number of its seat.
+    pub(super) const fn seat(&self) -> u32 {
+        self.seat.number()
+    }
+
+    fn figures(&self) -> &Figures {
+        self.seat.figures()
+    }
+
     /// What ails the account, for such a call.
     pub fn health(&self, purpose: Purpose<'_>) -> Health {
         if self.has_ailed.load(Ordering::Acquire) { self.locked().of(purpose) } else { Health::default() }
@@ -145,12 +170,12 @@ impl AccountState {
 
     /// Calls that it is serving now.
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.figures().in_flight()
     }
 
     /// When it was last chosen; the epoch if never.
     pub fn last_used(&self) -> Timestamp {
-        Timestamp::from_millis(self.last_used.load(Ordering::Relaxed))
+        self.figures().last_used()
     }
 
     /// It answers a call.
@@ -174,7 +199,7 @@ impl AccountState {
         let mut vitals = self.locked();
         let before = vitals.of(purpose);
         vitals.learn(purpose, outcome, now, cooldowns);
-        self.has_ailed.store(*vitals != Vitals::default(), Ordering::Release);
+        self.note(&vitals);
         (before, vitals.of(purpose))
     }
 
@@ -182,13 +207,18 @@ impl AccountState {
     pub fn recover(&self) {
         let mut vitals = self.locked();
         *vitals = Vitals::default();
-        self.has_ailed.store(false, Ordering::Release);
+        self.note(&vitals);
+    }
+
+    /// What is to be known without the lock, written while it is held.
+    fn note(&self, vitals: &Vitals) {
+        self.has_ailed.store(*vitals != Vitals::default(), Ordering::Release);
+        self.seat.rest(vitals.rests_until());
     }
 
     /// Counts a call as in flight until the guard is dropped.
     pub fn enter(self: &Arc<Self>, now: Timestamp) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.last_used.fetch_max(now.as_millis(), Ordering::Relaxed);
+        self.figures().enter(now);
         InFlight(self.clone())
     }
 
@@ -203,6 +233,6 @@ pub struct InFlight(Arc<AccountState>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.figures().leave();
     }
 }

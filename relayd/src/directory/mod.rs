@@ -2,12 +2,15 @@
 //! change, in which all that did not change is shared with the one before. What ages by itself (an account's health and load) lives beside the records and outlasts a swap.
 
 mod averages;
+mod choice;
 mod edit;
 mod entry;
 mod limits;
 mod pace;
 mod prices;
 mod read;
+mod roster;
+mod seats;
 mod sessions;
 
 use std::collections::HashMap;
@@ -19,6 +22,7 @@ use shared::domain::{AccountId, KeyId, Timestamp, Zone};
 use tokio::sync::OwnedMutexGuard;
 
 pub use averages::Averages;
+pub use choice::Errand;
 pub use edit::EditError;
 pub use entry::{AccountEntry, InFlight, KeyEntry};
 pub use limits::{LimitSet, SharedLimits};
@@ -27,6 +31,7 @@ pub use prices::PricesError;
 pub use sessions::Sessions;
 
 use self::read::Reader;
+use self::roster::Roster;
 use crate::pricing::{PriceError, PriceTable};
 use crate::store::{GroupId, Record, Store, StoreError};
 
@@ -76,6 +81,8 @@ pub struct Snapshot {
     by_digest: HashMap<Digest, Arc<KeyEntry>, ahash::RandomState>,
     keys: Vec<Arc<KeyEntry>>,
     accounts: Vec<Arc<AccountEntry>>,
+    /// The same, as calls choose among them.
+    roster: Roster,
     /// Accounts that are gone, for the names of what they served.
     removed: HashMap<AccountId, Removed>,
     shared_limits: SharedLimits,

@@ -7,7 +7,9 @@ use shared::crypto::{CryptoError, Pepper, Sealer};
 use shared::domain::{Account, AccountId, ApiKey, Zone};
 use shared::redact::Secret;
 
+use super::entry::AccountState;
 use super::limits::SharedLimits;
+use super::roster::Roster;
 use super::{AccountEntry, Directory, DirectoryError, KeyEntry, Removed, Snapshot, off_thread};
 use crate::causes::Causes;
 use crate::store::{Record, RecordKind, StoreError};
@@ -89,12 +91,14 @@ impl Reader {
     fn snapshot(&self, records: Records, before: &Snapshot) -> Result<Snapshot, DirectoryError> {
         let shared_limits = SharedLimits::read(&records.limits, &self.zone)?;
         let mut snapshot = Snapshot { shared_limits, ..Snapshot::default() };
+        snapshot.roster.seats = before.roster.seats.clone();
         for record in records.keys {
             self.add(RecordKind::Key, record, before, &mut snapshot);
         }
         for record in records.accounts {
             self.add(RecordKind::Account, record, before, &mut snapshot);
         }
+        snapshot.line_up();
         Ok(snapshot)
     }
 
@@ -103,6 +107,9 @@ impl Reader {
         let mut snapshot = before.clone();
         snapshot.take_out(kind, &record.id);
         self.add(kind, record, before, &mut snapshot);
+        if kind == RecordKind::Account {
+            snapshot.line_up();
+        }
         snapshot
     }
 
@@ -134,7 +141,8 @@ impl Reader {
             return Ok(());
         }
         let secret = self.open_secret(&account)?;
-        let state = before.account(account.id.as_str()).map(|known| known.state.clone()).unwrap_or_default();
+        let known = before.position(&account.id).map(|place| before.accounts[place].state.clone());
+        let state = known.unwrap_or_else(|| Arc::new(AccountState::new(snapshot.roster.seats.take())));
         let entry = AccountEntry::new(account, record.version, &secret, &self.zone, state);
         let (Ok(place) | Err(place)) = snapshot.account_place(entry.account.id.as_str());
         snapshot.accounts.insert(place, Arc::new(entry));
@@ -148,6 +156,11 @@ impl Reader {
 }
 
 impl Snapshot {
+    /// Lines its accounts up anew, of which some changed.
+    fn line_up(&mut self) {
+        self.roster = Roster::new(std::mem::take(&mut self.roster.seats), &self.accounts);
+    }
+
     /// Takes out what a record said so far.
     fn take_out(&mut self, kind: RecordKind, id: &str) {
         self.damaged.retain(|damaged| damaged != id);

@@ -22,13 +22,13 @@ use super::queue::Full;
 use super::reply::{self, ReplyBody};
 use super::settlement::Settlement;
 use super::tap::{Source, Tap};
-use super::{Queued, RelayError, Target, Worker, account};
+use super::{Queued, RelayError, Worker, account};
 use crate::auth::{self, AuthError};
-use crate::directory::{AccountEntry, Snapshot, TooLong, Turn};
+use crate::directory::{AccountEntry, Errand, Snapshot, TooLong, Turn};
 use crate::limits::{LimitExceeded, Scope};
 use crate::protocol::{Left, UsageChunkFilter, left_headers};
 use crate::scheduler::health::{Failure, Outcome};
-use crate::scheduler::{Ask, Candidate, NoAccount, Passed, Purpose, pick, rule_out};
+use crate::scheduler::{Ask, Candidate, NoAccount, Passed, Purpose, rule_out};
 
 /// What a call came to.
 enum Delivery {
@@ -184,11 +184,11 @@ impl Run<'_> {
         if is_last || is_at_work {
             return false;
         }
-        let (ask, store) = (self.ask(now), relay.directory.store());
+        let (errand, store) = (self.errand(now), relay.directory.store());
         let wanted = (self.call.model.as_str(), self.call.target.operation);
         let accounts = self.snapshot.accounts();
         for position in (0..accounts.len()).filter(|&position| position != silent) {
-            if rule_out(&self.candidate(position), &ask).is_none()
+            if rule_out(&self.snapshot.candidate(position, &errand), &errand.ask).is_none()
                 && accounts[position]
                     .limits
                     .spent(&**store, wanted, now)
@@ -206,8 +206,8 @@ impl Run<'_> {
     async fn admit(&mut self, settlement: &mut Settlement) -> Result<Result<usize, NoAccount>, RelayError> {
         loop {
             let now = self.worker.relay.clock.now();
-            let position = match self.pick(now) {
-                Ok(position) => position,
+            let position = match self.snapshot.choose(&self.errand(now)) {
+                Ok((position, _)) => position,
                 Err(none) => match self.wait_for_accounts().await? {
                     Waited::Look => continue,
                     Waited::Enough(queued) => {
@@ -271,10 +271,10 @@ impl Run<'_> {
         }
         self.look_again()?;
         let position = self.snapshot.position(&entry.account.id);
-        let ask = self.ask(self.worker.relay.clock.now());
+        let errand = self.errand(self.worker.relay.clock.now());
         Ok(position.filter(|&position| {
-            let candidate = Candidate { delay: Duration::ZERO, ..self.candidate(position) };
-            rule_out(&candidate, &ask).is_none()
+            let seen = self.snapshot.candidate(position, &errand);
+            rule_out(&Candidate { delay: Duration::ZERO, ..seen }, &errand.ask).is_none()
         }))
     }
 
@@ -310,9 +310,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn ask(&self, now: Timestamp) -> Ask<'_> {
+    /// What the call asks of an account.
+    fn errand(&self, now: Timestamp) -> Errand<'_> {
         let call = &*self.call;
-        Ask {
+        let ask = Ask {
             key: &call.key.key,
             model: &call.model,
             protocol: call.target.protocol,
@@ -320,25 +321,13 @@ impl Run<'_> {
             affinity: call.bound.as_ref().and_then(|bound| self.snapshot.position(bound)),
             delay_max: if call.is_booked() { self.patience.left() } else { Duration::MAX },
             now,
-        }
-    }
-
-    fn candidate(&self, position: usize) -> Candidate<'_> {
-        let Target { operation, protocol, .. } = self.call.target;
-        Candidate {
-            passed: self.passed.iter().find(|(at, _)| *at == position).map(|(_, passed)| *passed),
-            ..self.snapshot.accounts()[position].candidate(operation, protocol, &self.call.model)
-        }
+        };
+        Errand { ask, operation: call.target.operation, passed: &self.passed }
     }
 
     /// What the call is to an account.
     fn purpose<'b>(&'b self, entry: &'b AccountEntry) -> Purpose<'b> {
         entry.purpose(self.call.target.operation, &self.call.model)
-    }
-
-    fn pick(&self, now: Timestamp) -> Result<usize, NoAccount> {
-        let candidates = (0..self.snapshot.accounts().len()).map(|position| self.candidate(position));
-        pick(candidates, &self.ask(now)).map(|(position, _)| position)
     }
 
     /// An account serves the call: whoever failed it before is at fault, and the session follows.

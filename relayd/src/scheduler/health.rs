@@ -224,6 +224,11 @@ impl Health {
             .max_by_key(|cooling| cooling.until)
     }
 
+    /// The end of the cooldown that ends last, in force or not.
+    pub fn rests_until(&self) -> Option<Timestamp> {
+        self.until.into_iter().flatten().max()
+    }
+
     /// This and another, of which both hold.
     #[must_use]
     pub fn with(mut self, other: Self) -> Self {

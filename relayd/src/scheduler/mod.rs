@@ -115,20 +115,26 @@ pub enum Chosen {
     Order,
 }
 
-/// Why an account cannot serve a call, if so.
-pub fn rule_out(candidate: &Candidate<'_>, ask: &Ask<'_>) -> Option<RuledOut> {
-    let account = candidate.account;
+/// Why an account does not fit a call, whatever its state, if so. For a key that is bound to no accounts, that is the
+/// same for all accounts of a kind that serve the same models.
+pub fn misfit(account: &Account, speaks: bool, ask: &Ask<'_>) -> Option<RuledOut> {
     if ask.only.is_some_and(|only| only != account.kind) {
         return Some(RuledOut::OtherRoute);
     }
     if !serves(account, ask) {
         return Some(RuledOut::OtherModel);
     }
-    if !candidate.speaks {
+    if !speaks {
         return Some(RuledOut::OtherProtocol);
     }
-    if !ask.key.may_use(account.kind.family(), &account.id) {
-        return Some(RuledOut::NotPermitted);
+    (!ask.key.may_use(account.kind.family(), &account.id)).then_some(RuledOut::NotPermitted)
+}
+
+/// Why an account cannot serve a call, if so.
+pub fn rule_out(candidate: &Candidate<'_>, ask: &Ask<'_>) -> Option<RuledOut> {
+    let account = candidate.account;
+    if let Some(misfit) = misfit(account, candidate.speaks, ask) {
+        return Some(misfit);
     }
     if account.paused {
         return Some(RuledOut::Paused);
@@ -158,11 +164,21 @@ pub type Rank = (u8, Duration, u64, Timestamp);
 /// Where an account stands among others: by priority number, then by when it can start a call, then by what is in
 /// flight for its weight, then by when it was last used.
 pub fn rank(candidate: &Candidate<'_>) -> Rank {
-    let load = candidate.in_flight.saturating_mul(1_000) / u64::from(candidate.account.weight.max(1));
-    (candidate.account.priority, candidate.delay, load, candidate.last_used)
+    let Account { priority, weight, .. } = *candidate.account;
+    (priority, candidate.delay, load(candidate.in_flight, weight), candidate.last_used)
+}
+
+/// What is in flight for a weight of one, in thousandths.
+pub fn load(in_flight: u64, weight: u8) -> u64 {
+    match in_flight {
+        // Most accounts are idle, and a division takes longer than all else that is done with them.
+        0 => 0,
+        _ => in_flight.saturating_mul(1_000) / u64::from(weight.max(1)),
+    }
 }
 
 /// Chooses the account for a call: the session's, while it is usable; else the first by rank. Gives its position.
+/// Looking at all candidates is what it specifies: where there are many, the same choice is found by less.
 pub fn pick<'a>(
     candidates: impl Iterator<Item = Candidate<'a>>,
     ask: &Ask<'_>,

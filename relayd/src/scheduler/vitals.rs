@@ -41,6 +41,12 @@ impl Vitals {
         }
     }
 
+    /// The end of all cooldowns, of any kind of call: afterwards the account rests from none.
+    pub fn rests_until(&self) -> Option<Timestamp> {
+        let models = self.models.iter().map(|model| &model.health);
+        self.operations.iter().chain(models).filter_map(Health::rests_until).max()
+    }
+
     /// Takes note of what such a call told. A credential and a connection are the same for every call.
     pub fn learn(&mut self, purpose: Purpose<'_>, outcome: &Outcome, now: Timestamp, cooldowns: &Cooldowns) {
         let learn = |health: &mut Health| *health = health.after(outcome, now, cooldowns);

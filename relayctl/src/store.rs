@@ -22,8 +22,8 @@ pub(crate) enum StoreCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
-    /// Where to, as store.url says it: embedded, or redis://HOST:PORT/DB (rediss:// for TLS); a password is better kept
-    /// in store.password_file
+    /// Where to, as store.url says it: embedded, or redis://HOST:PORT/DB (rediss:// for TLS); a password belongs in the
+    /// file that store.password_file names
     #[arg(long, value_name = "URL")]
     to: String,
 }
@@ -44,11 +44,26 @@ pub(crate) async fn run(ctl: &Ctl, command: StoreCommand) -> Result<(), Failure>
 }
 
 async fn migrate(ctl: &Ctl, args: MigrateArgs) -> Result<(), Failure> {
+    if has_password(&args.to) {
+        return Err(Failure::usage(
+            "the URL holds a password, which others on this machine could see",
+            "put it into the file that store.password_file names, and leave it out of --to",
+        ));
+    }
     let call = MigrateStore { to: Secret::new(args.to) };
     let bar = Bar::new();
     let moved = ctl.client.call_long(&call, |progress| bar.show(progress)).await?;
     drop(bar);
     ctl.out.print(&moved, migrated)
+}
+
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    let credentials =
+        authority.and_then(|authority| authority.rsplit_once('@')).map(|(credentials, _)| credentials);
+    credentials
+        .and_then(|credentials| credentials.split_once(':'))
+        .is_some_and(|(_, password)| !password.is_empty())
 }
 
 /// What is there is shown before it is taken.

@@ -418,6 +418,13 @@ fn a_store_is_moved_and_what_to_set_is_said() {
         assert!(run.out.contains(told), "{told}: {}", run.out);
     }
     assert_eq!(daemon.calls("/v1/store/migrate"), [json!({ "to": "redis://127.0.0.1:6379/0" })]);
+    let refused = relayctl(&daemon.socket(), &["store", "migrate", "--to", "redis://u:sesame@127.0.0.1/0"]);
+    assert_eq!(refused.code, 2, "others could see it: {}", refused.err);
+    assert!(
+        !refused.err.contains("sesame") && refused.err.contains("store.password_file"),
+        "{}",
+        refused.err
+    );
     let run = relayctl(&daemon.socket(), &[&migrate[..], &["--output", "json"]].concat());
     assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap()["frozen_ms"], 41);
 }

@@ -98,8 +98,11 @@ impl Counters {
             let group = shards.group(self.shard(ask.group), ask.group);
             self.drop_lapsed(ask.group, group, now);
             let of_group = admitted.iter().filter(|held| held.group == *ask.group);
-            let records: Vec<CounterRecord> = of_group.map(CounterRecord::of).collect();
+            let records: Vec<CounterRecord> = of_group.clone().map(CounterRecord::of).collect();
             is_blank |= group.follow(&records);
+            // Whose clock is ahead must not begin windows while those that were held in still run there.
+            let ends = of_group.filter_map(|held| held.span.end);
+            let now = ends.map(last_moment).min().map_or(now, |last| last.min(now));
             group.hold(ask.group, Ask { request, now, lapses_at, counters: ask.counters }, &mut held);
         }
         self.note_groups(reservation);
@@ -234,6 +237,10 @@ impl Counters {
         shards.dedup();
         Shards(shards.into_iter().map(|shard| (shard, locked(&self.groups[shard]))).collect())
     }
+}
+
+fn last_moment(end: Timestamp) -> Timestamp {
+    Timestamp::from_millis(end.as_millis().saturating_sub(1))
 }
 
 /// Several shards, locked in their order.

@@ -18,26 +18,26 @@ mod records;
 mod remembered;
 mod reserving;
 mod script;
+mod settings;
 mod sums;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use shared::admin::AuditEntry;
 use shared::domain::{RequestId, Timestamp};
-use shared::redact::Secret;
 use tokio_util::sync::CancellationToken;
+
+pub use self::identity::IdFile;
+pub use self::settings::{ClientError, Settings, client};
 
 use self::ends::{Extent, HoldEnd, HoldEnds};
 use self::health::Health;
-pub use self::identity::IdFile;
 use self::identity::Identity;
 use self::keeper::{CatchingUp, Tidings};
 use self::link::{Link, LinkError};
@@ -49,72 +49,6 @@ use super::{
     GroupId, HeldGroup, Kept, Mark, News, Record, RecordKind, Reservation, Rollup, RollupKey, RollupQuery,
     RowQuery, Standing, Store, StoreError, StoreState, Stranger, Verdict, Write,
 };
-
-/// How the server is reached and used.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where it is, and the credentials.
-    pub client: redis::Client,
-    /// Time for a connection.
-    pub connect_timeout: Duration,
-    /// Time for an answer that a call waits for.
-    pub timeout: Duration,
-    /// Calls are judged by what this process knows while the server is away; else they fail.
-    pub serves_alone: bool,
-    /// This node's number.
-    pub node: u32,
-    /// The file that remembers which store this node uses.
-    pub id_file: IdFile,
-}
-
-/// Why no server can be reached by these settings, whatever it does.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The URL names no server.
-    #[error("store.url names no server: {}", .0.to_string())]
-    Url(redis::RedisError),
-    /// A file cannot be read.
-    #[error("{key} cannot be read: {}", .path.display())]
-    File {
-        /// The setting.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-/// What connects to the server at a URL.
-///
-/// # Errors
-///
-/// The URL or a file is of no use.
-pub fn client(
-    url: &Secret,
-    password: Option<&Path>,
-    ca: Option<&Path>,
-) -> Result<redis::Client, ClientError> {
-    let read = |key, path: &Path| {
-        std::fs::read(path).map_err(|source| ClientError::File { key, path: path.to_owned(), source })
-    };
-    let mut info = redis::IntoConnectionInfo::into_connection_info(url.expose()).map_err(ClientError::Url)?;
-    if let Some(path) = password {
-        let file = |source| ClientError::File { key: "store.password_file", path: path.to_owned(), source };
-        let password = std::fs::read_to_string(path).map_err(file)?;
-        let settings = info.redis_settings().clone();
-        info = info.set_redis_settings(settings.set_password(password.trim()));
-    }
-    let client = match ca {
-        Some(path) => {
-            let root_cert = Some(read("store.ca_file", path)?);
-            redis::Client::build_with_tls(info, redis::TlsCertificates { client_tls: None, root_cert })
-        }
-        None => redis::Client::open(info),
-    };
-    client.map_err(ClientError::Url)
-}
 
 /// The engine.
 pub struct Redis {
@@ -188,17 +122,12 @@ impl Redis {
         Ok(Self { inner })
     }
 
-    /// Asks the server, and remembers if it cannot be used.
+    /// Asks the server while it can be used, and remembers if it cannot.
     fn asking<'a, T: Send + 'a>(
         &'a self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> Answer<'a, T> {
-        Box::pin(async move {
-            self.inner.here()?;
-            let result = work.await;
-            self.inner.remember(result.as_ref().err());
-            result
-        })
+        self.asking_while(Inner::here, work)
     }
 
     /// The same, for what is shipped.
@@ -206,8 +135,16 @@ impl Redis {
         &'a self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> Answer<'a, T> {
+        self.asking_while(Inner::here_to_ship, work)
+    }
+
+    fn asking_while<'a, T: Send + 'a>(
+        &'a self,
+        is_here: fn(&Inner) -> Result<(), LinkError>,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> Answer<'a, T> {
         Box::pin(async move {
-            self.inner.here_to_ship()?;
+            is_here(&self.inner)?;
             let result = work.await;
             self.inner.remember(result.as_ref().err());
             result

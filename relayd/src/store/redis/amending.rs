@@ -6,7 +6,7 @@ use redis::Cmd;
 use shared::domain::Timestamp;
 
 use super::link::{Link, LinkError};
-use super::reserving::{TimeSource, parse, span};
+use super::reserving::{TimeSource, end_text, parse, span};
 use super::script::Script;
 use super::{ledger, name, sums};
 use crate::store::amend::amended;
@@ -34,7 +34,7 @@ pub(super) fn drop_rows(hour: Timestamp, before: Timestamp, rows: &[ledger::Row]
 
 /// Names have no line ends.
 fn balance_field(Booking { group, counter, span, .. }: &Booking) -> String {
-    let end = span.end.map_or_else(String::new, |end| end.as_millis().to_string());
+    let end = end_text(span.end);
     format!("{}\n{}\n{}\n{end}", group.as_str(), counter.as_str(), span.start.as_millis())
 }
 
@@ -203,7 +203,7 @@ pub(super) fn correct(group: &GroupId, changes: &[&Booked], time: TimeSource) ->
     let mut command = Script::Correct.call(name::group(group));
     time.add_to(Timestamp::default(), &mut command);
     for Booked { counter, span: Span { start, end }, before, after, .. } in changes {
-        let end = end.map_or_else(String::new, |end| end.as_millis().to_string());
+        let end = end_text(*end);
         command.arg(counter.as_str()).arg(start.as_millis()).arg(end).arg(before);
         command.arg(i64::try_from(*after).unwrap_or(i64::MAX));
     }

@@ -57,11 +57,7 @@ impl Inner {
             self.link.ask_patiently(&batch::begin(batch)).await?;
         // One that was emptied is no older one: nothing is shipped to it again.
         self.identity.check(&id)?;
-        let mut marks = BTreeMap::new();
-        for (writer, value) in &found {
-            let mark = batch::mark(writer, value)?;
-            marks.insert(mark.writer(), mark);
-        }
+        let marks = batch::marks(&found)?;
         self.compare(&marks)?;
         Ok(marks)
     }

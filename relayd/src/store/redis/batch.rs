@@ -8,7 +8,7 @@ use shared::domain::{RequestId, Timestamp};
 
 use super::link::LinkError;
 use super::name;
-use super::reserving::{TimeSource, parse, span};
+use super::reserving::{TimeSource, end_text, parse, span};
 use super::script::Script;
 use super::sums;
 use crate::store::id_span::hour_of;
@@ -60,6 +60,12 @@ impl Forerunners {
 /// Who wrote a record, as scripts know it.
 pub(super) fn writer(mark: Mark) -> String {
     format!("{:08x}:{}", mark.node, mark.lane)
+}
+
+/// Reads marks, each under its writer.
+pub(super) fn marks(found: &HashMap<String, String>) -> Result<BTreeMap<(u32, u32), Mark>, LinkError> {
+    let marks = found.iter().map(|(writer, value)| mark(writer, value));
+    marks.map(|mark| mark.map(|mark| (mark.writer(), mark))).collect()
 }
 
 /// Reads a mark out of its parts.
@@ -249,8 +255,7 @@ fn add_run(run: &[&Record<'_>], sent: &mut Forerunners, command: &mut Cmd) {
     }
     command.arg(booked.len());
     for ((start, counter), (end, amount)) in booked {
-        let end = end.map_or_else(String::new, |end| end.as_millis().to_string());
-        command.arg(counter).arg(start).arg(end).arg(i64::try_from(amount).unwrap_or(i64::MAX));
+        command.arg(counter).arg(start).arg(end_text(end)).arg(i64::try_from(amount).unwrap_or(i64::MAX));
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use redis::Cmd;
 use shared::domain::Timestamp;
 
+use super::reserving::end_text;
 use super::script::Script;
 use super::{Inner, amending, batch, ledger, name, records, sums};
 use crate::store::id_span::hour_of;
@@ -120,7 +121,7 @@ impl Inner {
         self.time.add_to(Timestamp::default(), &mut command);
         command.arg(state.counters.len());
         for CounterRecord { counter, span, booked } in &state.counters {
-            let end = span.end.map_or_else(String::new, |end| end.as_millis().to_string());
+            let end = end_text(span.end);
             command.arg(counter.as_str()).arg(span.start.as_millis()).arg(end);
             command.arg(i64::try_from(*booked).unwrap_or(i64::MAX));
         }

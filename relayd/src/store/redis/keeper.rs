@@ -112,9 +112,6 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             }
         };
         inner.health.looked();
-        if inner.health.is_away() {
-            pause = pause.min(RETRY_MAX);
-        }
     }
 }
 
@@ -225,12 +222,7 @@ impl Inner {
         let mut command = redis::cmd("HGETALL");
         command.arg(name::MARKS);
         let found: HashMap<String, String> = self.link.ask_patiently(&command).await?;
-        let mut marks = BTreeMap::new();
-        for (writer, value) in &found {
-            let mark = batch::mark(writer, value)?;
-            marks.insert(mark.writer(), mark);
-        }
-        Ok(marks)
+        Ok(batch::marks(&found)?)
     }
 
     /// Holds there what is held here. What is admitted meanwhile is held in further rounds; the server is in use

@@ -250,8 +250,7 @@ impl Inner {
     async fn records(&self, kind: RecordKind) -> Result<Vec<Record>, StoreError> {
         let found: BTreeMap<String, Vec<u8>> = self.link.ask_patiently(&records::all(kind)).await?;
         let read = found.iter().map(|(id, stored)| records::read(id, stored));
-        let records = read.collect::<Result<Vec<_>, _>>()?;
-        Ok(records)
+        read.collect()
     }
 
     /// Records at or below the store's marks are never sent again, so a group that was not there needs none of its own.

@@ -174,6 +174,11 @@ pub(super) fn span(start: &str, end: &str) -> Result<Span, LinkError> {
     Ok(Span { start: time(start)?, end })
 }
 
+/// The end of a window as scripts know it: nothing where it has none.
+pub(super) fn end_text(end: Option<Timestamp>) -> String {
+    end.map_or_else(String::new, |end| end.as_millis().to_string())
+}
+
 pub(super) fn parse<T: FromStr>(text: &str) -> Result<T, LinkError> {
     text.parse().map_err(|_| LinkError::Unexpected)
 }
@@ -203,8 +208,7 @@ fn add_window(window: WindowRule, command: &mut Cmd) {
             command.arg("f").arg(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)).arg("")
         }
         WindowRule::Calendar(Span { start, end }) => {
-            let end = end.map_or_else(String::new, |end| end.as_millis().to_string());
-            command.arg("c").arg(start.as_millis()).arg(end)
+            command.arg("c").arg(start.as_millis()).arg(end_text(end))
         }
         WindowRule::Lifetime => command.arg("l").arg("").arg(""),
     };

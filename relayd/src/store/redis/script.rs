@@ -57,7 +57,7 @@ const SOURCES: [(Script, &[&str]); 15] = [
     (Script::Replace, &[include_str!("lua/replace.lua")]),
     (Script::Correct, &[GROUP, include_str!("lua/correct.lua")]),
     (Script::Begin, &[include_str!("lua/begin.lua")]),
-    (Script::Finish, &[include_str!("lua/finish.lua")]),
+    (Script::Finish, &[MARKS, include_str!("lua/finish.lua")]),
     (Script::Write, &[include_str!("lua/write.lua")]),
     (Script::Epoch, &[include_str!("lua/epoch.lua")]),
     (Script::Pulse, &[include_str!("lua/pulse.lua")]),

@@ -12,12 +12,7 @@ local place, last, has_end = 3, now, true
 for _ = 1, tonumber(ARGV[2]) do
   local counter, start, stop = ARGV[place], ARGV[place + 1], ARGV[place + 2]
   redis.call('HSET', counters, 's:' .. counter, start, 'e:' .. counter, stop, 'b:' .. counter, ARGV[place + 3])
-  local held = held_in(counters, lapses, counter, start)
-  if held > 0 then
-    redis.call('HSET', counters, 'h:' .. counter, text(held))
-  else
-    redis.call('HDEL', counters, 'h:' .. counter)
-  end
+  count_held(counters, lapses, counter, start)
   if stop == '' then has_end = false elseif tonumber(stop) > last then last = tonumber(stop) end
   place = place + 4
 end

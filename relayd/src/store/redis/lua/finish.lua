@@ -7,10 +7,7 @@
 local id = redis.call('GET', KEYS[2]) or ''
 if id ~= ARGV[1] then return id end
 for at = 2, #ARGV, 3 do
-  local known = redis.call('HGET', KEYS[1], ARGV[at]) or '0:0'
-  local epoch, sequence = string.match(known, '(%d+):(%d+)')
-  local is_later = tonumber(ARGV[at + 1]) > tonumber(epoch)
-    or (ARGV[at + 1] == epoch and tonumber(ARGV[at + 2]) > tonumber(sequence))
-  if is_later then redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1] .. ':' .. ARGV[at + 2]) end
+  local known, mark = read_mark(redis.call('HGET', KEYS[1], ARGV[at])), mark_at(at + 1)
+  if is_before(known, mark) then redis.call('HSET', KEYS[1], ARGV[at], written(mark)) end
 end
 return id

@@ -145,7 +145,8 @@ local function standing(counters, counter, kind, start, now)
   return found[1], found[2], booked, held
 end
 
-local function held_in(counters, lapses, counter, start)
+-- Counts anew what is held in a window.
+local function count_held(counters, lapses, counter, start)
   local sum = 0
   for _, request in ipairs(redis.call('ZRANGE', lapses, 0, -1)) do
     local items = holds_of(counters, request) or {}
@@ -153,7 +154,11 @@ local function held_in(counters, lapses, counter, start)
       if items[at] == counter and items[at + 2] == start then sum = sum + tonumber(items[at + 3]) end
     end
   end
-  return sum
+  if sum > 0 then
+    redis.call('HSET', counters, 'h:' .. counter, text(sum))
+  else
+    redis.call('HDEL', counters, 'h:' .. counter)
+  end
 end
 
 -- Forgets windows that are long over: those of limits that are gone would pile up.
@@ -173,11 +178,6 @@ local function start_window(counters, lapses, counter, start, stop, booked, now)
   local is_new = redis.call('HEXISTS', counters, 's:' .. counter) == 0
   redis.call('HSET', counters, 's:' .. counter, start, 'e:' .. counter, stop, 'b:' .. counter, booked)
   if is_new then return end
-  local held = held_in(counters, lapses, counter, start)
-  if held > 0 then
-    redis.call('HSET', counters, 'h:' .. counter, text(held))
-  else
-    redis.call('HDEL', counters, 'h:' .. counter)
-  end
+  count_held(counters, lapses, counter, start)
   forget_ended(counters, now)
 end
